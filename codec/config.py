@@ -1,0 +1,259 @@
+"""Typed configurations: models and experiments, read from YAML.
+
+An experiment file may name a ``base``; its own keys are laid over the base's. ``key.path=value``
+arguments are laid over both. An unknown key is an error that names the nearest known one.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from codec.errors import ConfigError
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EntropyConfig(_Config):
+    """Priors and tables."""
+
+    scale_path: Literal["exact", "float"] = "exact"
+    distribution: Literal["gaussian", "laplace"] = "gaussian"
+    scale_min: float = Field(0.11, gt=0)
+    scale_max: float = Field(64.0, gt=0)
+    levels: int = Field(64, ge=2, le=256)
+    factorized_filters: tuple[int, ...] = (3, 3, 3)
+
+
+class IntraConfig(_Config):
+    """The image codec: channels at 1/4 and 1/8, the latent at 1/16."""
+
+    channels: tuple[int, int] = (64, 112)
+    depth: int = Field(1, ge=1, le=16)
+    latent: int = 112
+    hyper: int = 48
+    hyper_widths: tuple[int, int] = (64, 96)
+    hyper_out: int = 112
+    parameter_widths: tuple[int, ...] = (160,)
+    scale_width: int = 48
+
+
+class FlowConfig(_Config):
+    """The flow net, a spatial pyramid."""
+
+    levels: int = Field(5, ge=1, le=8)
+    widths: tuple[int, int, int, int] = (16, 24, 16, 16)
+    kernel: int = 5
+    top: Literal[1, 2] = 2
+
+
+class MotionConfig(_Config):
+    """Coding of the motion."""
+
+    channels: int = 64
+    latent: int = 48
+    hyper: int = 32
+    hyper_widths: tuple[int, int] = (48, 48)
+    scale_width: int = 32
+
+
+class InterConfig(_Config):
+    """The P-frame codec.
+
+    ``tcm`` is DCVC-TCM's architecture, features at full size; ``lite`` has none finer than 1/4.
+    """
+
+    family: Literal["tcm", "lite"] = "lite"
+    channels: tuple[int, ...] = (48, 96)
+    latent: int = 96
+    hyper: int = 48
+    hyper_widths: tuple[int, int] = (64, 96)
+    hyper_out: int = 96
+    temporal: int = 96
+    parameter_widths: tuple[int, ...] = (160,)
+    scale_width: int = 48
+    previous_symbols: bool = True
+    decoder_depth: int = Field(2, ge=1, le=16)
+    flow: FlowConfig = FlowConfig()
+    motion: MotionConfig = MotionConfig()
+    compensation: tuple[Literal["local"], ...] = ("local",)
+
+
+class ModelConfig(_Config):
+    """A whole codec: one intra and one inter codec and the densities they share."""
+
+    name: str = "lite"
+    lambda_min: float = Field(64.0, gt=0)
+    lambda_max: float = Field(4096.0, gt=0)
+    gains: bool = True
+    entropy: EntropyConfig = EntropyConfig()
+    intra: IntraConfig = IntraConfig()
+    inter: InterConfig = InterConfig()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ModelConfig":
+        if self.lambda_max < self.lambda_min:
+            raise ValueError("lambda_max must not be below lambda_min")
+        return self
+
+
+class DataConfig(_Config):
+    """Where clips come from: any mix of video files, frame folders and Vimeo-90k roots."""
+
+    paths: tuple[str, ...] = ()
+    synthetic: bool = False
+    crop: int = Field(256, ge=64)
+    batch: int = Field(4, ge=1)
+    cache: str | None = None
+    workers: int = Field(0, ge=0)
+    holdout: float = Field(0.06, ge=0, lt=1)
+
+
+class Stage(_Config):
+    """One row of the schedule."""
+
+    name: str
+    steps: int = Field(ge=1)
+    frames: int = Field(ge=1)
+    loss: Literal["motion_d", "motion_rd", "recon_d", "recon_rd", "all"] = "all"
+    train: tuple[Literal["intra", "flow", "motion", "recon", "inter", "all"], ...] = ("all",)
+    lr: float = Field(1e-4, gt=0)
+    lr_end: float | None = None
+    cascade: bool = False
+    batch: int | None = None
+    crop: int | None = None
+
+
+class TrainingConfig(_Config):
+    """The run: data, schedule, loss."""
+
+    seed: int = 0
+    distortion: Literal["mse", "ms-ssim"] = "mse"
+    balance: float = Field(0.5, ge=0, le=1)
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    device: str = "cpu"
+    threads: int | None = None
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    log_every: int = 20
+    checkpoint_every: int = 500
+    validate_every: int = 1000
+    init: str | None = None
+    data: DataConfig = DataConfig()
+    stages: tuple[Stage, ...] = ()
+
+
+class Experiment(_Config):
+    """One YAML of configs/."""
+
+    name: str
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def load_experiment(path: str | Path, overrides: list[str] | None = None) -> Experiment:
+    """Read an experiment's YAML with its bases and ``key.path=value`` overrides.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key or a value out of range.
+    """
+    values = _read_with_bases(Path(path), ())
+    values.setdefault("name", Path(path).stem)
+    for override in overrides or []:
+        _lay_override(values, override)
+    return parse(Experiment, values, str(path))
+
+
+def parse(kind: type[BaseModel], values: dict[str, Any], source: str) -> Any:
+    """Build a config, turning pydantic's report into one line."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_complaint(error, kind)}") from None
+
+
+def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: a config cannot be its own base")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); see configs/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{path}: is not YAML: {line}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold keys and values, not a {type(values).__name__}")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    return _merge(_read_with_bases(path.parent / base, (*seen, path.resolve())), values)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            value = _merge(merged[key], value)
+        merged[key] = value
+    return merged
+
+
+def _lay_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"{override!r}: an override is written key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{override!r}: the value is not YAML") from None
+    *parents, last = key.split(".")
+    target: Any = values
+    for parent in parents:
+        target = _step_into(target, parent, override)
+    if isinstance(target, list):
+        if not last.isdigit() or int(last) >= len(target):
+            raise ConfigError(f"{override!r}: {last!r} is not an index below {len(target)}")
+        target[int(last)] = value
+    else:
+        target[last] = value
+
+
+def _step_into(target: Any, key: str, override: str) -> Any:
+    """The value under a key, or under an index where ``target`` is a list (stages.0.steps)."""
+    if isinstance(target, list):
+        if not key.isdigit() or int(key) >= len(target):
+            raise ConfigError(f"{override!r}: {key!r} is not an index below {len(target)}")
+        return target[int(key)]
+    below = target.setdefault(key, {})
+    if not isinstance(below, (dict, list)):
+        raise ConfigError(f"{override!r}: {key} holds a value, not keys")
+    return below
+
+
+def _first_complaint(error: ValidationError, kind: type[BaseModel]) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] != "extra_forbidden":
+        return f"{where or 'config'}: {problem['msg']}{more}"
+    unknown = str(problem["loc"][-1])
+    known = _fields_at(kind, problem["loc"][:-1])
+    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.0)
+    hint = f"; the nearest key is {near[0]!r}" if near else ""
+    return f"unknown key {where!r}{hint}{more}"
+
+
+def _fields_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):
+            kind = next(a for a in kind.__args__ if isinstance(a, type))
+        else:
+            kind = kind.model_fields[part].annotation
+    return list(kind.model_fields)

@@ -1,0 +1,170 @@
+"""Coding one latent with its hyperprior: used for the motion, the residual and the intra frame.
+
+    y --(hyper encoder)--> z --code--> z_hat --(hyper decoder)--+--> means    (float)
+                                        |     temporal prior ---+
+                                        +--(scale path)------------> indices  (exact integers)
+    symbols = code((y - mean) * gain);  y_hat = mean + symbols / gain
+
+The decoder is the same function with y = None.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from codec.entropy.coders import RateEstimate, RateModel, StreamDecoder, StreamEncoder
+from codec.entropy.gains import make_gain
+from codec.entropy.priors import ConditionalPrior, FactorizedPrior
+from codec.entropy.scale_path import ExactScalePath
+from codec.layers import conv3, pad_to_multiple, transposed_conv3
+
+Coder = RateModel | RateEstimate | StreamEncoder | StreamDecoder
+
+
+class LatentCodec(nn.Module):
+    """A mean-scale hyperprior without auto-regression (Minnen et al. 2018; DCVC-TCM's, with widths).
+
+    Args:
+        part: the name that bits are counted under; z's are under ``<part>_hyper``.
+        latent: channels M of y.
+        hyper: channels N of z.
+        hyper_widths: channels of the hyper decoder's two inner layers.
+        temporal: channels of the temporal prior that joins the hyper decoder's output, 0 for none.
+        parameter_widths: inner channels of the parameter net; None: the hyper decoder's output
+            already is the parameters (only without a temporal prior).
+        hyper_out: channels of the hyper decoder's output where a parameter net follows.
+        exact: integer scale path, else scales come from the float parameter net.
+        scale_width: hidden channels of the exact path.
+        previous_symbols: whether the exact path sees the last frame's symbols.
+        gains: learned gains over the quality index.
+        log_span: of the latent's gain (see QualityGain).
+        filters: of the factorised prior.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        latent: int,
+        hyper: int,
+        hyper_widths: tuple[int, int],
+        *,
+        temporal: int = 0,
+        parameter_widths: tuple[int, ...] | None = None,
+        hyper_out: int = 0,
+        exact: bool = True,
+        scale_width: int = 48,
+        previous_symbols: bool = False,
+        gains: bool = True,
+        log_span: float = 0.0,
+        filters: tuple[int, ...] = (3, 3, 3),
+    ):
+        super().__init__()
+        if temporal and parameter_widths is None:
+            raise ValueError("a temporal prior needs a parameter net to join it")
+        self.part = part
+        self.latent = latent
+        self.hyper_encoder = nn.Sequential(
+            conv3(latent, hyper),
+            nn.LeakyReLU(0.01),
+            conv3(hyper, hyper, 2),
+            nn.LeakyReLU(0.01),
+            conv3(hyper, hyper, 2),
+        )
+        parameters = latent if exact else 2 * latent
+        out = parameters if parameter_widths is None else hyper_out
+        self.hyper_decoder = nn.Sequential(
+            transposed_conv3(hyper, hyper_widths[0]),
+            nn.LeakyReLU(0.01),
+            transposed_conv3(hyper_widths[0], hyper_widths[1]),
+            nn.LeakyReLU(0.01),
+            transposed_conv3(hyper_widths[1], out, stride=1),
+        )
+        if parameter_widths is None:
+            self.parameter_net = None
+        else:
+            layers: list[nn.Module] = []
+            width = temporal + hyper_out
+            for inner in parameter_widths:
+                layers += [conv3(width, inner), nn.LeakyReLU(0.01)]
+                width = inner
+            self.parameter_net = nn.Sequential(*layers, conv3(width, parameters))
+        self.z_prior = FactorizedPrior(hyper, filters)
+        self.gain = make_gain(gains, latent, log_span)
+        # What z says about the scaled latent is brought back to the unscaled one.
+        self.hyper_gain = make_gain(gains, out, -log_span)
+        self.scale_path = (
+            ExactScalePath(hyper, latent, scale_width, previous_symbols) if exact else None
+        )
+
+    def update(self) -> None:
+        """Build the tables that the checkpoint keeps."""
+        self.z_prior.update()
+        if self.scale_path is not None:
+            self.scale_path.update()
+
+    def forward(
+        self,
+        y: Tensor | None,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+        temporal: Tensor | None = None,
+        previous: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Code y.
+
+        Args:
+            y: [B, M, h, w], None when decoding.
+            coder: where symbols go or come from.
+            prior: the table of densities for y.
+            quality: [B] indices 0..63.
+            size: (h, w).
+            temporal: [B, T, h, w] float prior from the contexts.
+            previous: [B, M, h, w] symbols of the previous frame's y, or None.
+
+        Returns:
+            y_hat [B, M, h, w] and the symbols (integers as floats; straight-through in training).
+        """
+        # The entropy path is never in reduced precision, whatever the transforms run in.
+        with torch.autocast(quality.device.type, enabled=False):
+            return self._code(y, coder, prior, quality, size, temporal, previous)
+
+    def _code(
+        self,
+        y: Tensor | None,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+        temporal: Tensor | None,
+        previous: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        height, width = size
+        gain = self.gain(quality)
+        z = None
+        if not coder.decoding:
+            y = y.float()
+            z = self.hyper_encoder(pad_to_multiple(y * gain, 4))
+        device = quality.device
+        index = self.z_prior.index(quality.shape[0], -(-height // 4), -(-width // 4), device)
+        z = coder.code(z, index, self.z_prior, f"{self.part}_hyper")
+
+        out = self.hyper_decoder(z)[..., :height, :width] * self.hyper_gain(quality)
+        if self.parameter_net is not None:
+            if temporal is not None:
+                out = torch.cat((temporal.float(), out), 1)
+            out = self.parameter_net(out)
+        if self.scale_path is None:
+            scales, means = out.chunk(2, 1)
+            index = prior.index_of(scales)
+        else:
+            means = out
+            if coder.differentiable:
+                index = self.scale_path(z, previous, quality)
+            else:
+                index = self.scale_path.exact(z, previous, quality)
+            index = index[..., :height, :width]
+
+        residual = None if coder.decoding else (y - means) * gain
+        symbols = coder.code(residual, index, prior, self.part)
+        return means + symbols / gain, symbols

@@ -1,0 +1,155 @@
+"""The probability models: CompressAI's, with tables that live in the checkpoint.
+
+A prior is asked for two things: likelihoods of (noisy or rounded) symbols, for training and for
+estimates, and integer cumulative tables for rANS. Symbols are integers; means are subtracted before
+a prior sees them, so every conditional prior is centred on zero.
+"""
+
+import math
+
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.ops import LowerBound
+from torch import Tensor, nn
+
+class _CodingTables(nn.Module):
+    """Shared by the priors: the rANS tables as buffers that load into any instance.
+
+    CompressAI's buffers start with size 0 and refuse to load from a checkpoint outside its own
+    CompressionModel; these are resized first.
+    """
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        for name in ("_quantized_cdf", "_cdf_length", "_offset"):
+            stored = state_dict.get(f"{prefix}model.{name}")
+            if stored is not None:
+                getattr(self.model, name).resize_(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def bounded_likelihood(self, symbols: Tensor, index: Tensor) -> Tensor:
+        """:meth:`likelihood`, at least 1e-9; gradients that lead back above the bound pass."""
+        return self.model.likelihood_lower_bound(self.likelihood(symbols, index))
+
+    @property
+    def has_tables(self) -> bool:
+        return self.model._quantized_cdf.numel() > 0
+
+    def tables(self) -> tuple[list[list[int]], list[int], list[int]]:
+        """The rows of cumulative counts (16 bits), their lengths and the symbol of each row's start."""
+        if not self.has_tables:
+            raise RuntimeError("the entropy tables are not built: call update() after training")
+        lengths = self.model._cdf_length.tolist()
+        rows = [
+            row[:length]
+            for row, length in zip(self.model._quantized_cdf.tolist(), lengths, strict=True)
+        ]
+        return rows, lengths, self.model._offset.tolist()
+
+
+class FactorizedPrior(_CodingTables):
+    """A learned density per channel, for the hyper latents z (Ballé et al. 2018).
+
+    The table index of an element is its channel. Medians are held at zero, so that symbols are
+    plain ``round(z)`` and the exact scale path sees nothing but integers.
+
+    Args:
+        channels: of z.
+        filters: hidden widths; (1, 1, 1) is DCVC-TCM's bit estimator, term for term.
+    """
+
+    def __init__(self, channels: int, filters: tuple[int, ...] = (3, 3, 3)):
+        super().__init__()
+        self.model = EntropyBottleneck(channels, filters=filters)
+        self.model.quantiles.requires_grad_(False)
+
+    def likelihood(self, symbols: Tensor, index: Tensor | None = None) -> Tensor:
+        """Probability of each (possibly noisy) symbol; ``symbols`` [B, C, H, W]."""
+        by_channel = symbols.transpose(0, 1)  # [C, B, H, W]
+        flat = by_channel.reshape(symbols.shape[1], 1, -1)
+        probability, _, _ = self.model._likelihood(flat)
+        return probability.reshape(by_channel.shape).transpose(0, 1)
+
+    def index(self, batch: int, height: int, width: int, device: torch.device) -> Tensor:
+        """The table index of every element of a z of this size: its channel, int32."""
+        channels = torch.arange(self.model.channels, dtype=torch.int32, device=device)
+        return channels[None, :, None, None].expand(batch, -1, height, width)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Build the rANS tables from the density as it stands."""
+        self.model._update_quantiles()
+        low = self.model.quantiles[:, :, 0].clamp(max=-1.0)
+        high = self.model.quantiles[:, :, 2].clamp(min=1.0)
+        self.model.quantiles[:, :, 0] = low
+        self.model.quantiles[:, :, 1] = 0.0
+        self.model.quantiles[:, :, 2] = high
+        self.model.update(force=True)
+
+
+class _Laplace(GaussianConditional):
+    """CompressAI's conditional model with the Laplace density of DCVC-TCM.
+
+    ``scale`` is the Laplace diversity b: density exp(-|x| / b) / 2b.
+    """
+
+    def _standardized_cumulative(self, inputs: Tensor) -> Tensor:
+        # Only ever asked for inputs of either sign near zero; expm1 keeps the small tails.
+        tail = 0.5 * torch.exp(-torch.abs(inputs))
+        return torch.where(inputs < 0, tail, 1.0 - tail)
+
+    @staticmethod
+    def _standardized_quantile(quantile: float) -> float:
+        return math.log(2.0 * quantile)
+
+
+class ConditionalPrior(_CodingTables):
+    """A zero-mean density whose scale is picked from a table by an integer index.
+
+    The table is geometric: ``scale(i) = scale_min * (scale_max / scale_min) ** (i / (levels - 1))``.
+    Between table entries (a real-valued index, in training) the same formula interpolates. It has no
+    parameters: one instance serves every latent of a codec.
+
+    Args:
+        distribution: ``gaussian`` or ``laplace``.
+        scale_min, scale_max: ends of the table.
+        levels: its length.
+    """
+
+    def __init__(
+        self,
+        distribution: str = "gaussian",
+        scale_min: float = 0.11,
+        scale_max: float = 64.0,
+        levels: int = 64,
+    ):
+        super().__init__()
+        self.levels = levels
+        self.log_min = math.log(scale_min)
+        self.log_step = (math.log(scale_max) - self.log_min) / (levels - 1)
+        kind = {"gaussian": GaussianConditional, "laplace": _Laplace}[distribution]
+        table = [math.exp(self.log_min + i * self.log_step) for i in range(levels)]
+        # The bound is what DCVC-TCM clamps to; a table index never reaches below scale_min.
+        self.model = kind(table, scale_bound=1e-5)
+        self.index_bound = LowerBound(0.0)
+        self.scale_bound = LowerBound(1e-5)
+
+    def scale(self, index: Tensor) -> Tensor:
+        """The scale at a (real or integer) table index; not clamped to the table."""
+        return torch.exp(self.log_min + index.float() * self.log_step)
+
+    def index_of(self, scale: Tensor) -> Tensor:
+        """The real-valued table index of a scale, taken as at least 1e-5: inverts :meth:`scale`."""
+        return (torch.log(self.scale_bound(scale.float())) - self.log_min) / self.log_step
+
+    def clamp(self, index: Tensor) -> Tensor:
+        """Keep a real index on the table; below it, only gradients that lead back pass."""
+        return self.index_bound(index).clamp(max=self.levels - 1)
+
+    def likelihood(self, symbols: Tensor, index: Tensor) -> Tensor:
+        """Probability of each (possibly noisy) zero-centred symbol at a real or integer index."""
+        return self.model._likelihood(symbols, self.scale(index))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Build the rANS tables."""
+        self.model.update()

@@ -1,0 +1,151 @@
+"""The P-frame codec, the skeleton of DCVC-TCM.
+
+    frame, reference --flow net--> flow --motion codec--> decoded flow
+    reference, decoded flow --compensation--> contexts
+    frame, contexts --contextual encoder--> y --latent codec (temporal prior)--> y_hat
+    y_hat, contexts --contextual decoder--> frame, feature for the next frame
+
+One forward serves training, estimation, encoding and decoding: what differs is the coder.
+"""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from codec import lite, tcm
+from codec.compensation.pipeline import Compensation
+from codec.config import ModelConfig
+from codec.entropy.gains import half_log_range
+from codec.entropy.latent import Coder, LatentCodec
+from codec.entropy.priors import ConditionalPrior
+from codec.flow import SpyNet
+from codec.motion import MotionCodec
+
+
+@dataclass(frozen=True)
+class ReferenceState:
+    """What a decoder remembers from one frame to the next.
+
+    Attributes:
+        frame: the decoded frame [B, 3, H, W], clamped to [0, 1].
+        feature: the propagated feature, None after an I frame.
+        motion_symbols, symbols: of the last P frame, None after an I frame.
+    """
+
+    frame: Tensor
+    feature: Tensor | None = None
+    motion_symbols: Tensor | None = None
+    symbols: Tensor | None = None
+
+    def detach(self) -> "ReferenceState":
+        values = {name: value.detach() for name, value in vars(self).items() if value is not None}
+        return replace(self, **values)
+
+
+@dataclass
+class InterOutput:
+    """A coded P frame.
+
+    Attributes:
+        frame: decoded, not clamped [B, 3, H, W].
+        warped_frame: the reference warped by the decoded flow.
+        estimated_flow: the encoder's flow before coding, None when decoding.
+        flow: the decoded flow.
+        contexts: fine to coarse.
+        state: for the next frame.
+    """
+
+    frame: Tensor
+    warped_frame: Tensor
+    estimated_flow: Tensor | None
+    flow: Tensor
+    contexts: list[Tensor]
+    state: ReferenceState
+
+
+class InterCodec(nn.Module):
+    """Codes a frame given the state that the last one left."""
+
+    def __init__(self, model: ModelConfig):
+        super().__init__()
+        config = model.inter
+        flow = config.flow
+        self.flow = SpyNet(flow.levels, flow.widths, flow.kernel, flow.top)
+        self.motion = MotionCodec(model)
+        self.compensation = Compensation(config)
+        if config.family == "tcm":
+            width = config.channels[0]
+            self.encoder: nn.Module = tcm.ContextualEncoder(width, config.latent)
+            self.decoder: nn.Module = tcm.ContextualDecoder(width, config.latent)
+            self.temporal_prior: nn.Module = tcm.TemporalPrior(width, config.latent)
+            temporal = 2 * config.latent
+        else:
+            self.encoder = lite.ContextualEncoder(config.channels, config.latent, model.gains)
+            self.decoder = lite.ContextualDecoder(
+                config.channels, config.latent, config.decoder_depth, model.gains
+            )
+            self.temporal_prior = lite.TemporalPrior(config.channels, config.temporal)
+            temporal = config.temporal
+        self.latent = LatentCodec(
+            "residual",
+            config.latent,
+            config.hyper,
+            config.hyper_widths,
+            temporal=temporal,
+            parameter_widths=config.parameter_widths,
+            hyper_out=config.hyper_out,
+            exact=model.entropy.scale_path == "exact",
+            scale_width=config.scale_width,
+            previous_symbols=config.previous_symbols,
+            gains=model.gains,
+            log_span=half_log_range(model.lambda_min, model.lambda_max),
+            filters=model.entropy.factorized_filters,
+        )
+
+    def code_motion(
+        self,
+        frame: Tensor | None,
+        state: ReferenceState,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Estimate and code the motion: (estimated flow, decoded flow, symbols)."""
+        estimated = None if coder.decoding else self.flow(frame, state.frame)
+        flow, symbols = self.motion(
+            estimated, coder, prior, quality, size, state.motion_symbols
+        )
+        return estimated, flow, symbols
+
+    def forward(
+        self,
+        frame: Tensor | None,
+        state: ReferenceState,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+    ) -> InterOutput:
+        """Code a frame.
+
+        Args:
+            frame: [B, 3, H, W] in [0, 1], padded to the codec's multiple; None when decoding.
+            state: of the last frame, at the padded size.
+            quality: [B] indices 0..63.
+            size: the latents' (H / 16, W / 16).
+        """
+        estimated, flow, motion_symbols = self.code_motion(
+            frame, state, coder, prior, quality, size
+        )
+        contexts = self.compensation(state.frame, state.feature, flow)
+        y = None if coder.decoding else self.encoder(frame, contexts.scales, quality)
+        temporal = self.temporal_prior(contexts.scales)
+        y_hat, symbols = self.latent(y, coder, prior, quality, size, temporal, state.symbols)
+        decoded, feature = self.decoder(
+            y_hat, contexts.scales, contexts.warped_frame, quality
+        )
+        new_state = ReferenceState(decoded.clamp(0, 1), feature, motion_symbols, symbols)
+        return InterOutput(
+            decoded, contexts.warped_frame, estimated, flow, contexts.scales, new_state
+        )

@@ -1,0 +1,93 @@
+"""The I-frame codec: an image codec without auto-regression."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.config import ModelConfig
+from codec.entropy.gains import half_log_range, make_gain
+from codec.entropy.latent import Coder, LatentCodec
+from codec.entropy.priors import ConditionalPrior
+from codec.layers import ResidualStack, conv3, subpixel_conv3
+
+
+class _IntraEncoder(nn.Module):
+    """4x4 patches -> 1/4 -> 1/8 -> y at 1/16."""
+
+    def __init__(self, channels: tuple[int, int], depth: int, latent: int, gains: bool):
+        super().__init__()
+        fine, coarse = channels
+        self.enter = conv3(3 * 16, fine)
+        self.gain = make_gain(gains, fine)
+        self.fine_body = ResidualStack(fine, depth)
+        self.down = conv3(fine, coarse, 2)
+        self.coarse_body = ResidualStack(coarse, depth)
+        self.leave = conv3(coarse, latent, 2)
+
+    def forward(self, frame: Tensor, quality: Tensor) -> Tensor:
+        x = F.leaky_relu(self.enter(F.pixel_unshuffle(frame, 4)), 0.01)
+        x = self.fine_body(x * self.gain(quality).to(x.dtype))
+        return self.leave(self.coarse_body(F.leaky_relu(self.down(x), 0.01)))
+
+
+class _IntraDecoder(nn.Module):
+    """The encoder's mirror."""
+
+    def __init__(self, channels: tuple[int, int], depth: int, latent: int, gains: bool):
+        super().__init__()
+        fine, coarse = channels
+        self.up1 = subpixel_conv3(latent, coarse)
+        self.coarse_body = ResidualStack(coarse, depth)
+        self.up2 = subpixel_conv3(coarse, fine)
+        self.gain = make_gain(gains, fine)
+        self.fine_body = ResidualStack(fine, depth)
+        self.leave = conv3(fine, 3 * 16)
+
+    def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        x = self.coarse_body(F.leaky_relu(self.up1(y_hat), 0.01))
+        x = F.leaky_relu(self.up2(x), 0.01)
+        x = self.fine_body(x * self.gain(quality).to(x.dtype))
+        return F.pixel_shuffle(self.leave(x), 4).float()
+
+
+class IntraCodec(nn.Module):
+    """Codes one frame by itself."""
+
+    def __init__(self, model: ModelConfig):
+        super().__init__()
+        config = model.intra
+        self.encoder = _IntraEncoder(config.channels, config.depth, config.latent, model.gains)
+        self.decoder = _IntraDecoder(config.channels, config.depth, config.latent, model.gains)
+        self.latent = LatentCodec(
+            "intra",
+            config.latent,
+            config.hyper,
+            config.hyper_widths,
+            parameter_widths=config.parameter_widths,
+            hyper_out=config.hyper_out,
+            exact=model.entropy.scale_path == "exact",
+            scale_width=config.scale_width,
+            gains=model.gains,
+            log_span=half_log_range(model.lambda_min, model.lambda_max),
+            filters=model.entropy.factorized_filters,
+        )
+
+    def forward(
+        self,
+        frame: Tensor | None,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """Code a frame.
+
+        Args:
+            frame: [B, 3, H, W] in [0, 1], sides divisible by 16; None when decoding.
+            size: the latent's (H / 16, W / 16).
+
+        Returns:
+            The decoded frame [B, 3, H, W], not clamped.
+        """
+        y = None if coder.decoding else self.encoder(frame, quality)
+        y_hat, _ = self.latent(y, coder, prior, quality, size)
+        return self.decoder(y_hat, quality)

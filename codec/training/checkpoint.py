@@ -1,0 +1,98 @@
+"""Checkpoints: weights as safetensors, the trainer's state beside them, whole or not at all."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codec.errors import ModelError
+
+
+@dataclass
+class Checkpoint:
+    """A folder ``step_XXXXXXXX`` with ``weights.safetensors`` and ``trainer.pt``."""
+
+    folder: Path
+
+    @property
+    def step(self) -> int:
+        return int(self.folder.name.removeprefix("step_"))
+
+
+def save_checkpoint(
+    folder: Path, codec: torch.nn.Module, trainer: dict[str, Any], step: int, keep: int = 2
+) -> Checkpoint:
+    """Write the checkpoint of a step, then drop all but the newest ``keep``.
+
+    It is written under another name and renamed, so a killed run or a full disk leaves the
+    previous one as it was.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".writing_{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        weights = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items()}
+        save_file(weights, temporary / "weights.safetensors")
+        torch.save(trainer, temporary / "trainer.pt")
+        final = folder / f"step_{step:08d}"
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old.folder, ignore_errors=True)
+    return Checkpoint(final)
+
+
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Whole checkpoints, oldest first."""
+    found = [
+        Checkpoint(path)
+        for path in folder.glob("step_*")
+        if (path / "weights.safetensors").exists() and (path / "trainer.pt").exists()
+    ]
+    return sorted(found, key=lambda c: c.step)
+
+
+def load_weights(path: Path, codec: torch.nn.Module) -> list[str]:
+    """Load a checkpoint's or model file's weights by name; returns the names it lacks.
+
+    Tensors whose name or shape the codec does not have are passed over, so that a variant can
+    start from its parent.
+
+    Raises:
+        ModelError: no such file or none of its tensors fits.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = path / "weights.safetensors" if path.is_dir() else path
+    try:
+        stored = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: cannot be read as weights ({error})") from None
+    own = codec.state_dict()
+    tables = ("_quantized_cdf", "_cdf_length", "_offset")
+    fitting = {
+        k: v.to(own[k].dtype)
+        for k, v in stored.items()
+        if k in own and not k.endswith(tables) and own[k].shape == v.shape
+    }
+    if not fitting:
+        raise ModelError(f"{file}: none of its tensors fits this model; use one of the same family")
+    codec.load_state_dict(fitting, strict=False)
+    return sorted(k for k in own if k not in fitting and not k.endswith(tables))
+
+
+def load_trainer(checkpoint: Checkpoint, codec: torch.nn.Module) -> dict[str, Any]:
+    """Load everything of a checkpoint; returns the trainer's state."""
+    from safetensors.torch import load_file
+
+    codec.load_state_dict(load_file(checkpoint.folder / "weights.safetensors"))
+    return torch.load(checkpoint.folder / "trainer.pt", weights_only=True)

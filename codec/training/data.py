@@ -1,0 +1,245 @@
+"""Clips for training: video files, folders of frames and Vimeo-90k, cut to random crops.
+
+What a step sees depends on the seed and the step's number alone, so a resumed run sees what the
+uninterrupted one would have seen. Video files are decoded once into a memory-mapped cache of their
+own integer planes; crops become RGB by the same function that encoding uses.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.config import DataConfig
+from codec.errors import ConfigError, VideoError
+from codec.video.colour import frame_to_rgb
+from codec.video.format import VideoFormat
+from codec.video.reader import open_reader
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".ts", ".m4v"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+class Clip(Protocol):
+    """A source of consecutive frames."""
+
+    name: str
+    frames: int
+    height: int
+    width: int
+
+    def read(self, start: int, count: int, top: int, left: int, size: int) -> Tensor:
+        """Frames [T, 3, size, size] RGB in [0, 1]; ``top`` and ``left`` are even."""
+
+
+@dataclass
+class CachedClip:
+    """A decoded video file: the planes of all frames in one memory-mapped array."""
+
+    name: str
+    planes: np.ndarray  # [frames, bytes of a frame]
+    format: VideoFormat
+
+    @property
+    def frames(self) -> int:
+        return len(self.planes)
+
+    @property
+    def height(self) -> int:
+        return self.format.height
+
+    @property
+    def width(self) -> int:
+        return self.format.width
+
+    def read(self, start: int, count: int, top: int, left: int, size: int) -> Tensor:
+        shapes = self.format.plane_shapes()
+        factor = 2 if self.format.chroma == "420" else 1
+        cut = VideoFormat(**{**vars(self.format), "width": size, "height": size})
+        out = []
+        for t in range(start, start + count):
+            row = self.planes[t].view(self.format.dtype)
+            planes, offset = [], 0
+            for number, (h, w) in enumerate(shapes):
+                plane = row[offset : offset + h * w].reshape(h, w)
+                offset += h * w
+                step = factor if number else 1
+                y, x, side = top // step, left // step, size // step
+                planes.append(np.ascontiguousarray(plane[y : y + side, x : x + side]))
+            out.append(frame_to_rgb(tuple(planes), cut)[0])
+        return torch.stack(out).clamp(0, 1)
+
+
+@dataclass
+class FolderClip:
+    """A folder of images, read when needed."""
+
+    name: str
+    files: list[Path]
+    height: int
+    width: int
+
+    @property
+    def frames(self) -> int:
+        return len(self.files)
+
+    def read(self, start: int, count: int, top: int, left: int, size: int) -> Tensor:
+        from PIL import Image
+
+        out = []
+        for file in self.files[start : start + count]:
+            with Image.open(file) as image:
+                box = (left, top, left + size, top + size)
+                pixels = np.asarray(image.convert("RGB").crop(box))
+            out.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+        return torch.stack(out).float() / 255
+
+
+def find_clips(data: DataConfig, cache: Path) -> list[Clip]:
+    """All clips under the configured paths, in an order that does not depend on the disk.
+
+    Raises:
+        ConfigError: a path holds no clip.
+    """
+    clips: list[Clip] = []
+    for text in data.paths:
+        root = Path(text).expanduser()
+        found = _clips_under(root, cache)
+        if not found:
+            raise ConfigError(
+                f"{root}: no video, no folder of frames and no Vimeo-90k there; "
+                "set training.data.paths"
+            )
+        clips += found
+    if data.synthetic:
+        clips += _synthetic_clips(cache)
+    if not clips:
+        raise ConfigError("training.data.paths is empty: name videos or folders to train on")
+    return clips
+
+
+def split(clips: list[Clip], holdout: float) -> tuple[list[Clip], list[Clip]]:
+    """Training and held-out clips; which is which depends on the names alone."""
+    count = min(round(holdout * len(clips)), len(clips) - 1)
+    ranked = sorted(clips, key=lambda c: hashlib.sha256(c.name.encode()).hexdigest())
+    held = {id(clip) for clip in ranked[:count]}
+    return [c for c in clips if id(c) not in held], [c for c in clips if id(c) in held]
+
+
+class ClipSampler:
+    """Random crops of random clips, a function of (seed, step)."""
+
+    def __init__(self, clips: list[Clip], seed: int):
+        self.clips = clips
+        self.seed = seed
+
+    def batch(self, step: int, batch: int, frames: int, crop: int) -> Tensor:
+        """[B, T, 3, crop, crop] RGB in [0, 1], flipped and reversed in time at random.
+
+        Raises:
+            ConfigError: no clip is long or large enough.
+        """
+        able = [
+            c for c in self.clips if c.frames >= frames and min(c.height, c.width) >= crop
+        ]
+        if not able:
+            raise ConfigError(f"no clip has {frames} frames of at least {crop}x{crop} pixels")
+        random = np.random.default_rng([self.seed, step])
+        return torch.stack([self._sample(random, able, frames, crop) for _ in range(batch)])
+
+    def _sample(
+        self, random: np.random.Generator, clips: list[Clip], frames: int, crop: int
+    ) -> Tensor:
+        clip = clips[random.integers(len(clips))]
+        start = int(random.integers(clip.frames - frames + 1))
+        top = 2 * int(random.integers((clip.height - crop) // 2 + 1))
+        left = 2 * int(random.integers((clip.width - crop) // 2 + 1))
+        x = clip.read(start, frames, top, left, crop)
+        for axis, chance in ((0, 0.5), (2, 0.25), (3, 0.5)):
+            if random.random() < chance:
+                x = x.flip(axis)
+        return x.contiguous()
+
+
+def _clips_under(root: Path, cache: Path) -> list[Clip]:
+    if root.is_file():
+        return [_cached(root, cache)]
+    if (root / "sequences").is_dir() and (root / "sep_trainlist.txt").is_file():
+        names = (root / "sep_trainlist.txt").read_text().split()
+        return [clip for name in names if (clip := _folder(root / "sequences" / name))]
+    clips: list[Clip] = []
+    for folder in [root, *sorted(p for p in root.rglob("*") if p.is_dir())]:
+        clip = _folder(folder)
+        if clip:
+            clips.append(clip)
+        clips += [
+            _cached(file, cache)
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() in VIDEO_SUFFIXES
+        ]
+    return clips
+
+
+def _folder(folder: Path) -> FolderClip | None:
+    from PIL import Image
+
+    if not folder.is_dir():
+        return None
+    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        return None
+    files.sort(key=lambda p: (len(p.stem), p.stem))
+    with Image.open(files[0]) as image:
+        width, height = image.size
+    return FolderClip(f"{folder.parent.name}/{folder.name}", files, height, width)
+
+
+def _cached(file: Path, cache: Path) -> CachedClip:
+    """The decoded planes of a video file, from the cache or decoded into it now."""
+    stat = file.stat()
+    key = hashlib.sha256(f"{file.name}:{stat.st_size}:{int(stat.st_mtime)}".encode()).hexdigest()
+    array, note = cache / f"{key[:24]}.npy", cache / f"{key[:24]}.json"
+    if not (array.exists() and note.exists()):
+        _decode_into(file, array, note)
+    values = json.loads(note.read_text())
+    return CachedClip(file.name, np.load(array, mmap_mode="r"), VideoFormat(**values))
+
+
+def _decode_into(file: Path, array: Path, note: Path) -> None:
+    array.parent.mkdir(parents=True, exist_ok=True)
+    temporary = array.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with open_reader(file) as reader:
+            form = reader.format
+            rows = [
+                np.concatenate([plane.ravel().view(np.uint8) for plane in frame])
+                for frame in reader
+            ]
+        with open(temporary, "wb") as out:
+            np.save(out, np.stack(rows))
+        os.replace(temporary, array)
+        note.write_text(json.dumps({**vars(form), "fps": str(form.fps)}))
+    except VideoError as error:
+        raise ConfigError(f"training data: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _synthetic_clips(cache: Path) -> list[Clip]:
+    """A few clips with known motion, so that a run needs nothing from outside."""
+    from codec.video.synthetic import write_synthetic
+
+    clips: list[Clip] = []
+    cache.mkdir(parents=True, exist_ok=True)
+    for kind in ("pan", "zoom", "rotation", "occluder", "layers"):
+        file = cache / f"synthetic-{kind}.y4m"
+        if not file.exists():
+            write_synthetic(kind, file, width=192, height=160, frames=12, seed=1)
+        clips.append(_cached(file, cache))
+    return clips

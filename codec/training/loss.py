@@ -1,0 +1,146 @@
+"""The rate-distortion loss of a clip: lambda * distortion + bits per pixel, by stage.
+
+=========  ==========================================  ====================================
+loss       distortion                                  rate
+=========  ==========================================  ====================================
+motion_d   of the frames warped by flow and coded flow none
+motion_rd  the same                                    motion
+recon_d    of the decoded frame                        none
+recon_rd   of the decoded frame                        residual
+all        of the decoded frame                        motion and residual
+=========  ==========================================  ====================================
+
+The schedule is DCVC-TCM's (papers.md section 2). MSE is of RGB in [0, 1].
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codec.config import Stage, TrainingConfig
+from codec.entropy.coders import RateModel
+from codec.entropy.gains import QUALITIES
+from codec.flow import to_full_size
+from codec.layers import warp
+from codec.video_codec import VideoCodec
+
+MOTION_PARTS = ("motion", "motion_hyper")
+RESIDUAL_PARTS = ("residual", "residual_hyper")
+
+
+@dataclass
+class ClipLoss:
+    """What a step logs.
+
+    Attributes:
+        loss: scalar, differentiable.
+        bpp: mean bits per pixel and P frame (I frame for ``intra``) by part.
+        psnr: dB of the mean squared error, I and P frames apart: ``intra``, ``inter``, ``warp``.
+    """
+
+    loss: Tensor
+    bpp: dict[str, float]
+    psnr: dict[str, float]
+
+
+def draw_quality(batch: int, device: torch.device) -> Tensor:
+    """Random quality indices [B] from the global generator; every batch covers the range."""
+    strata = (torch.arange(batch) + torch.rand(batch)) / batch
+    return torch.floor(strata * QUALITIES).clamp(max=QUALITIES - 1).to(device)
+
+
+def clip_loss(
+    codec: VideoCodec, clip: Tensor, quality: Tensor, stage: Stage, training: TrainingConfig
+) -> ClipLoss:
+    """Code a clip with the RateModel and sum up its loss.
+
+    Args:
+        clip: [B, T, 3, H, W] RGB in [0, 1]; sides divide by the codec's multiple.
+        quality: [B].
+    """
+    batch, frames, _, height, width = clip.shape
+    pixels = height * width
+    weight = codec.lambda_of(quality).to(clip.device)  # [B]
+    # At the optimum the loss grows about as the square root of lambda; dividing by that lets
+    # all rates count alike.
+    middle = (codec.config.lambda_min * codec.config.lambda_max) ** 0.5
+    balance = (middle / weight) ** training.balance
+    size = codec.latent_size(height, width)
+    trains_intra = bool({"intra", "all"} & set(stage.train))
+    distortion = _distortion(training.distortion)
+
+    terms: list[Tensor] = []
+    bits: dict[str, list[Tensor]] = {}
+    errors: dict[str, list[Tensor]] = {}
+    with torch.set_grad_enabled(trains_intra):
+        coder = RateModel()
+        decoded = codec.intra(_nhwc(clip[:, 0]), coder, codec.prior, quality, size)
+        errors.setdefault("intra", []).append(_mse(decoded, clip[:, 0]))
+        bits["intra"] = [sum(coder.bits.values()) / pixels]
+        if trains_intra:
+            terms.append(weight * distortion(decoded, clip[:, 0]) + bits["intra"][0])
+        state = codec.intra_state(decoded)
+
+    for t in range(1, frames):
+        frame = _nhwc(clip[:, t])
+        coder = RateModel()
+        if stage.loss in ("motion_d", "motion_rd"):
+            estimated, flow, _ = codec.inter.code_motion(
+                frame, state, coder, codec.prior, quality, size
+            )
+            top = codec.config.inter.flow.top
+            guess = warp(state.frame, to_full_size(estimated, top))
+            warped = warp(state.frame, to_full_size(flow, top))
+            term = weight * (distortion(warped, frame) + distortion(guess, frame)) / 2
+            errors.setdefault("flow", []).append(_mse(guess, frame))
+            errors.setdefault("warp", []).append(_mse(warped, frame))
+            next_state = codec.intra_state(frame)
+        else:
+            out = codec.code_inter(frame, state, coder, quality, size)
+            term = weight * distortion(out.frame, frame)
+            errors.setdefault("warp", []).append(_mse(out.warped_frame, frame))
+            errors.setdefault("inter", []).append(_mse(out.frame, frame))
+            next_state = out.state
+        rate = {part: value / pixels for part, value in coder.bits.items()}
+        for part, value in rate.items():
+            bits.setdefault(part, []).append(value)
+        counted = {"motion_rd": MOTION_PARTS, "recon_rd": RESIDUAL_PARTS}.get(stage.loss, ())
+        if stage.loss == "all":
+            counted = MOTION_PARTS + RESIDUAL_PARTS
+        terms.append(term + sum(rate[part] for part in counted))
+        state = next_state if stage.cascade else next_state.detach()
+
+    loss = torch.stack([(balance * term).mean() for term in terms]).mean()
+    return ClipLoss(
+        loss,
+        {part: float(torch.stack(values).detach().mean()) for part, values in bits.items()},
+        {part: _psnr(torch.stack(values)) for part, values in errors.items()},
+    )
+
+
+def _distortion(kind: str):
+    if kind == "mse":
+        return _mse
+
+    def one_minus_ms_ssim(decoded: Tensor, frame: Tensor) -> Tensor:
+        from pytorch_msssim import ms_ssim
+
+        # On the scale of lambda for MSE, 1 - MS-SSIM is about 20 times the squared error.
+        similarity = ms_ssim(decoded.clamp(0, 1), frame, data_range=1.0, size_average=False)
+        return (1 - similarity) / 20
+
+    return one_minus_ms_ssim
+
+
+def _mse(decoded: Tensor, frame: Tensor) -> Tensor:
+    return F.mse_loss(decoded.float(), frame, reduction="none").flatten(1).mean(1)  # [B]
+
+
+def _psnr(mse: Tensor) -> float:
+    return float((-10 * torch.log10(mse.detach().clamp(min=1e-10))).mean())
+
+
+def _nhwc(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,334 @@
+"""A training run: its folder, its loop, its resume.
+
+    runs/NAME/config.yaml          the resolved configuration
+              environment.json     git revision, versions, machine
+              metrics.jsonl        a line per logged step, validation and event
+              tensorboard/
+              checkpoints/step_*/  weights.safetensors, trainer.pt
+              model.safetensors    the exported codec, written at the end
+
+Every random choice of a step is drawn from generators seeded by (seed, step); with the optimiser's
+state in the checkpoint, a resumed run computes exactly what an uninterrupted one would have.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from codec.config import Experiment, Stage, TrainingConfig
+from codec.errors import ConfigError
+from codec.models import export
+from codec.training.checkpoint import (
+    list_checkpoints,
+    load_trainer,
+    load_weights,
+    save_checkpoint,
+)
+from codec.training.data import ClipSampler, find_clips, split
+from codec.training.loss import ClipLoss, clip_loss, draw_quality
+from codec.training.schedule import position, set_trained_parts, total_steps
+from codec.training.validate import validate
+from codec.video_codec import VideoCodec
+
+
+class TrainingRun:
+    """One experiment in its folder; :meth:`train` starts or goes on.
+
+    Args:
+        experiment: the resolved configuration.
+        folder: the run's; made if missing.
+
+    Raises:
+        ConfigError: an empty schedule, no data, or a folder that holds another model's run.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path):
+        self.experiment = experiment
+        self.config = experiment.training
+        self.folder = folder
+        if not self.config.stages:
+            raise ConfigError("training.stages is empty: a schedule needs at least one row")
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        self.device = torch.device(self.config.device)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check_same_model()
+        cache = Path(self.config.data.cache) if self.config.data.cache else folder.parent / "cache"
+        clips = find_clips(self.config.data, cache)
+        self.clips, self.held_out = split(clips, self.config.data.holdout)
+        self.sampler = ClipSampler(self.clips, self.config.seed)
+
+        torch.manual_seed(self.config.seed)
+        self.codec = VideoCodec(experiment.model).to(self.device)
+        self.codec.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.codec.parameters(),
+            lr=1e-4,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        self.skipped = 0
+        self._restore()
+        self._describe()
+
+    def train(self, stop_at: int | None = None) -> dict[str, float]:
+        """Run to the end of the schedule (or to ``stop_at``); returns the last validation."""
+        end = min(total_steps(self.config.stages), stop_at or sys.maxsize)
+        result: dict[str, float] = {}
+        with _Log(self.folder, self.step) as log:
+            log.event("start", step=self.step, clips=len(self.clips), held_out=len(self.held_out))
+            batches = iter(self._loader(end))
+            row = -1
+            while self.step < end:
+                where = position(self.config.stages, self.step)
+                if where.number != row:
+                    row = where.number
+                    trained = set_trained_parts(self.codec, where.stage)
+                    log.event("stage", step=self.step, name=where.stage.name)
+                started = time.perf_counter()
+                clip = next(batches)
+                waited = time.perf_counter() - started
+                outcome = self._learn(clip.to(self.device), where.stage, where.lr, trained)
+                self.step += 1
+                log.count(time.perf_counter() - started, waited)
+                if self.step % self.config.log_every == 0 or self.step == end:
+                    log.step(self.step, end, where.stage.name, where.lr, outcome, self.skipped)
+                if self.step % self.config.validate_every == 0 or self.step == end:
+                    if self.held_out:
+                        result = validate(self.codec, self.held_out)
+                        log.validation(self.step, result)
+                stage_over = where.done + 1 == where.stage.steps
+                due = self.step % self.config.checkpoint_every == 0
+                if due or stage_over or self.step == end:
+                    self._save()
+            if self.step == total_steps(self.config.stages):
+                digest = self.export(self.folder / "model.safetensors", result)
+                log.event("exported", step=self.step, digest=digest.hex())
+        return result
+
+    def export(self, path: Path, results: dict[str, float]) -> bytes:
+        """Write the codec as it stands as a model file with a card; returns its digest."""
+        card = {
+            "trained": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+            "steps": self.step,
+            "data": {
+                "clips": len(self.clips),
+                "held_out": sorted(c.name for c in self.held_out),
+                "names": sorted(c.name for c in self.clips),
+            },
+            "schedule": [s.model_dump() for s in self.config.stages],
+            "distortion": self.config.distortion,
+            "seed": self.config.seed,
+            "validation": results,
+            "environment": _environment(),
+        }
+        return export(self.codec, path, card)
+
+    def _loader(self, end: int) -> torch.utils.data.DataLoader:
+        """Batches of the steps from here on; worker processes do not change what they hold."""
+        workers = self.config.data.workers
+        return torch.utils.data.DataLoader(
+            _Steps(self.sampler, self.experiment.training),
+            batch_size=None,
+            sampler=range(self.step, end),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _learn(
+        self, clip: Tensor, stage: Stage, lr: float, trained: list[torch.nn.Parameter]
+    ) -> ClipLoss:
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.codec.train()
+        quality = draw_quality(clip.shape[0], self.device)
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            outcome = clip_loss(self.codec, clip, quality, stage, self.config)
+        self.optimizer.zero_grad(set_to_none=True)
+        outcome.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
+        if bool(torch.isfinite(outcome.loss)) and bool(torch.isfinite(norm)):
+            self.optimizer.step()
+        else:
+            self.skipped += 1
+        return outcome
+
+    def _save(self) -> None:
+        trainer = {
+            "step": self.step,
+            "skipped": self.skipped,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(self.folder / "checkpoints", self.codec, trainer, self.step)
+
+    def _restore(self) -> None:
+        checkpoints = list_checkpoints(self.folder / "checkpoints")
+        if checkpoints:
+            trainer = load_trainer(checkpoints[-1], self.codec)
+            self.step, self.skipped = trainer["step"], trainer["skipped"]
+            self.optimizer.load_state_dict(trainer["optimizer"])
+        elif self.config.init:
+            missing = load_weights(Path(self.config.init), self.codec)
+            print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
+
+    def _check_same_model(self) -> None:
+        """A schedule may be changed between sessions of a run, its model may not."""
+        path = self.folder / "config.yaml"
+        if path.exists():
+            before = yaml.safe_load(path.read_text()).get("model")
+            if before != self.experiment.model.model_dump(mode="json"):
+                raise ConfigError(
+                    f"{self.folder}: holds a run of another model; choose another --out"
+                )
+
+    def _describe(self) -> None:
+        values = self.experiment.model_dump(mode="json")
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        (self.folder / "environment.json").write_text(json.dumps(_environment(), indent=1))
+
+
+class _Steps(torch.utils.data.Dataset):
+    """The batch of each step, by the step's number."""
+
+    def __init__(self, sampler: ClipSampler, config: TrainingConfig):
+        self.sampler = sampler
+        self.config = config
+
+    def __len__(self) -> int:
+        return total_steps(self.config.stages)
+
+    def __getitem__(self, step: int) -> Tensor:
+        stage = position(self.config.stages, step).stage
+        data = self.config.data
+        return self.sampler.batch(
+            step, stage.batch or data.batch, stage.frames, stage.crop or data.crop
+        )
+
+
+class _Log:
+    """Lines on the terminal, metrics.jsonl and TensorBoard."""
+
+    def __init__(self, folder: Path, step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = folder / "metrics.jsonl"
+        self._drop_after(step)
+        self._file = open(self._path, "a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self._seconds = self._waited = 0.0
+        self._steps = 0
+
+    def __enter__(self) -> "_Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def count(self, seconds: float, waited: float) -> None:
+        self._seconds += seconds
+        self._waited += waited
+        self._steps += 1
+
+    def step(
+        self, step: int, end: int, stage: str, lr: float, outcome: ClipLoss, skipped: int
+    ) -> None:
+        rate = self._steps / max(self._seconds, 1e-9)
+        data = self._waited / max(self._seconds, 1e-9)
+        record = {
+            "step": step,
+            "stage": stage,
+            "loss": float(outcome.loss.detach()),
+            "lr": lr,
+            "bpp": outcome.bpp,
+            "psnr": outcome.psnr,
+            "steps_per_second": rate,
+            "data_share": data,
+            "skipped": skipped,
+        }
+        self._write(record)
+        for group in ("bpp", "psnr"):
+            for name, value in record[group].items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+        for name in ("loss", "lr", "steps_per_second", "data_share"):
+            self._board.add_scalar(name, record[name], step)
+        self._seconds = self._waited = 0.0
+        self._steps = 0
+        bpp = " ".join(f"{k} {v:.4f}" for k, v in outcome.bpp.items())
+        psnr = " ".join(f"{k} {v:.2f}" for k, v in outcome.psnr.items())
+        print(
+            f"{step}/{end} {stage} | loss {record['loss']:.4f} | bpp {bpp} | dB {psnr} | "
+            f"{rate:.2f} it/s, data {100 * data:.0f} %, left {(end - step) / rate / 60:.0f} min",
+            flush=True,
+        )
+
+    def validation(self, step: int, result: dict[str, float]) -> None:
+        self._write({"step": step, "validation": result})
+        for name, value in result.items():
+            self._board.add_scalar(f"validation/{name}", value, step)
+        points = " ".join(
+            f"q{q} I {result[f'q{q}/I/bpp']:.3f}/{result[f'q{q}/I/psnr']:.2f}"
+            f" P {result[f'q{q}/P/bpp']:.3f}/{result[f'q{q}/P/psnr']:.2f}"
+            for q in (8, 24, 40, 56)
+            if f"q{q}/P/bpp" in result
+        )
+        print(f"{step} validation | loss {result['loss']:.5f} | bpp/dB {points}", flush=True)
+
+    def event(self, kind: str, **values: Any) -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._write({"event": kind, "time": now, **values})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def _drop_after(self, step: int) -> None:
+        """Forget what a killed run logged after its last checkpoint: it is computed again."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the line that was being written when the run was killed
+            if record.get("step", 0) <= step:
+                kept.append(line)
+        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _environment() -> dict[str, Any]:
+    versions = {}
+    for name in ("torch", "compressai", "numpy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "revision": git.stdout.strip() or "unknown",
+        "python": platform.python_version(),
+        "versions": versions,
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,138 @@
+"""The one object that trains, estimates, encodes and decodes: intra and inter codec together."""
+
+import torch
+from torch import Tensor, nn
+
+from codec.config import ModelConfig
+from codec.entropy.coders import RateEstimate, StreamDecoder, StreamEncoder
+from codec.entropy.gains import lambda_of
+from codec.entropy.latent import Coder, LatentCodec
+from codec.entropy.priors import ConditionalPrior
+from codec.inter import InterCodec, InterOutput, ReferenceState
+from codec.intra import IntraCodec
+from codec.layers import pad_to_multiple
+
+
+class VideoCodec(nn.Module):
+    """A learned video codec.
+
+    Frames go in as [B, 3, H, W] RGB in [0, 1] of any size and come out at that size; inside they are
+    padded right and bottom to :attr:`multiple`.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        entropy = config.entropy
+        self.prior = ConditionalPrior(
+            entropy.distribution, entropy.scale_min, entropy.scale_max, entropy.levels
+        )
+        self.intra = IntraCodec(config)
+        self.inter = InterCodec(config)
+        tcm = config.inter.family == "tcm"
+        self.multiple = 64 if tcm else 16
+        self.pad_mode = "zeros" if tcm else "replicate"
+
+    def update(self) -> None:
+        """Build the entropy tables that the checkpoint keeps (after training, never at decode)."""
+        self.prior.update()
+        for module in self.modules():
+            if isinstance(module, LatentCodec):
+                module.update()
+
+    @property
+    def has_tables(self) -> bool:
+        return self.prior.has_tables and self.intra.latent.z_prior.has_tables
+
+    def lambda_of(self, quality: Tensor | int) -> Tensor:
+        """The Lagrangian that a quality index stands for."""
+        return lambda_of(quality, self.config.lambda_min, self.config.lambda_max)
+
+    def pad(self, frame: Tensor) -> Tensor:
+        return pad_to_multiple(frame, self.multiple, self.pad_mode)
+
+    def latent_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the latents of a frame of this size."""
+        return tuple(-(-side // self.multiple) * self.multiple // 16 for side in (height, width))
+
+    def code_intra(
+        self, frame: Tensor | None, coder: Coder, quality: Tensor, size: tuple[int, int]
+    ) -> ReferenceState:
+        """Code an I frame (padded; None when decoding) of latent size ``size``."""
+        return self.intra_state(self.intra(frame, coder, self.prior, quality, size))
+
+    @staticmethod
+    def intra_state(decoded: Tensor) -> ReferenceState:
+        """What an I frame leaves for the next one: the frame alone."""
+        return ReferenceState(decoded.clamp(0, 1))
+
+    def code_inter(
+        self,
+        frame: Tensor | None,
+        state: ReferenceState,
+        coder: Coder,
+        quality: Tensor,
+        size: tuple[int, int],
+    ) -> InterOutput:
+        """Code a P frame (padded; None when decoding) of latent size ``size``."""
+        return self.inter(frame, state, coder, self.prior, quality, size)
+
+
+class FrameCoder:
+    """Codes a sequence frame by frame, holding the reference state: one for each direction.
+
+    Args:
+        codec: with tables built.
+        height, width: of the frames.
+    """
+
+    def __init__(self, codec: VideoCodec, height: int, width: int):
+        self.codec = codec
+        self.height, self.width = height, width
+        self.size = codec.latent_size(height, width)
+        self.state: ReferenceState | None = None
+
+    @torch.inference_mode()
+    def code(self, frame: Tensor | None, intra: bool, quality: int, coder: Coder) -> Tensor:
+        """Code the next frame.
+
+        Args:
+            frame: [1, 3, H, W] in [0, 1], None when decoding.
+            intra: whether it is an I frame; the first one must be.
+            quality: 0..63.
+            coder: RateEstimate, StreamEncoder or StreamDecoder.
+
+        Returns:
+            The decoded frame [1, 3, H, W] in [0, 1].
+        """
+        device = next(self.codec.parameters()).device
+        level = torch.tensor([quality], dtype=torch.float32, device=device)
+        if frame is not None:
+            frame = self.codec.pad(frame).contiguous(memory_format=torch.channels_last)
+        if intra:
+            self.state = self.codec.code_intra(frame, coder, level, self.size)
+        else:
+            if self.state is None:
+                raise ValueError("the first frame must be an I frame")
+            self.state = self.codec.code_inter(frame, self.state, coder, level, self.size).state
+        return self.state.frame[..., : self.height, : self.width]
+
+    def encode(self, frame: Tensor, intra: bool, quality: int) -> tuple[bytes, Tensor]:
+        """The frame's stream and its reconstruction."""
+        coder = StreamEncoder()
+        decoded = self.code(frame, intra, quality, coder)
+        return coder.finish(), decoded
+
+    def decode(
+        self, payload: bytes, intra: bool, quality: int, account: bool = False
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The decoded frame and, with ``account``, bits by part."""
+        coder = StreamDecoder(payload, account)
+        decoded = self.code(None, intra, quality, coder)
+        return decoded, dict(coder.bits)
+
+    def estimate(self, frame: Tensor, intra: bool, quality: int) -> tuple[dict[str, float], Tensor]:
+        """Estimated bits by part and the reconstruction; writes nothing."""
+        coder = RateEstimate()
+        decoded = self.code(frame, intra, quality, coder)
+        return dict(coder.bits), decoded

@@ -1,0 +1,39 @@
+"""Train a codec: python train_codec.py configs/NAME.yaml [key.path=value ...] [--out DIR].
+
+Run again with the same folder, it resumes from the last checkpoint.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="an experiment of configs/")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    parser.add_argument("--out", type=Path, help="the run's folder (default runs/NAME)")
+    parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop there, to go on later")
+    options = parser.parse_args(arguments)
+
+    from codec.config import load_experiment
+    from codec.errors import LgmcError
+
+    try:
+        experiment = load_experiment(options.config, options.overrides)
+        from codec.training.run import TrainingRun
+
+        run = TrainingRun(experiment, options.out or Path("runs") / experiment.name)
+        run.train(options.stop_at)
+    except LgmcError as error:
+        print(f"train_codec: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("train_codec: stopped; run the same command to resume", file=sys.stderr)
+        return 130
+    print(f"done: {run.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
