@@ -40,6 +40,8 @@ class IntraConfig(_Config):
     hyper_out: int = 112
     parameter_widths: tuple[int, ...] = (160,)
     scale_width: int = 48
+    gains: bool = True
+    entropy: EntropyConfig = EntropyConfig()
 
 
 class FlowConfig(_Config):
@@ -81,16 +83,16 @@ class InterConfig(_Config):
     flow: FlowConfig = FlowConfig()
     motion: MotionConfig = MotionConfig()
     compensation: tuple[Literal["local"], ...] = ("local",)
+    gains: bool = True
+    entropy: EntropyConfig = EntropyConfig()
 
 
 class ModelConfig(_Config):
-    """A whole codec: one intra and one inter codec and the densities they share."""
+    """A whole codec: one intra and one inter codec and the rates they serve."""
 
     name: str = "lite"
     lambda_min: float = Field(64.0, gt=0)
     lambda_max: float = Field(4096.0, gt=0)
-    gains: bool = True
-    entropy: EntropyConfig = EntropyConfig()
     intra: IntraConfig = IntraConfig()
     inter: InterConfig = InterConfig()
 

@@ -17,7 +17,7 @@ from codec.compensation.pipeline import Compensation
 from codec.config import ModelConfig
 from codec.entropy.gains import half_log_range
 from codec.entropy.latent import Coder, LatentCodec
-from codec.entropy.priors import ConditionalPrior
+from codec.entropy.priors import make_prior
 from codec.flow import SpyNet
 from codec.motion import MotionCodec
 
@@ -70,6 +70,7 @@ class InterCodec(nn.Module):
         super().__init__()
         config = model.inter
         flow = config.flow
+        self.prior = make_prior(config.entropy)
         self.flow = SpyNet(flow.levels, flow.widths, flow.kernel, flow.top)
         self.motion = MotionCodec(model)
         self.compensation = Compensation(config)
@@ -80,9 +81,9 @@ class InterCodec(nn.Module):
             self.temporal_prior: nn.Module = tcm.TemporalPrior(width, config.latent)
             temporal = 2 * config.latent
         else:
-            self.encoder = lite.ContextualEncoder(config.channels, config.latent, model.gains)
+            self.encoder = lite.ContextualEncoder(config.channels, config.latent, config.gains)
             self.decoder = lite.ContextualDecoder(
-                config.channels, config.latent, config.decoder_depth, model.gains
+                config.channels, config.latent, config.decoder_depth, config.gains
             )
             self.temporal_prior = lite.TemporalPrior(config.channels, config.temporal)
             temporal = config.temporal
@@ -94,12 +95,12 @@ class InterCodec(nn.Module):
             temporal=temporal,
             parameter_widths=config.parameter_widths,
             hyper_out=config.hyper_out,
-            exact=model.entropy.scale_path == "exact",
+            exact=config.entropy.scale_path == "exact",
             scale_width=config.scale_width,
             previous_symbols=config.previous_symbols,
-            gains=model.gains,
+            gains=config.gains,
             log_span=half_log_range(model.lambda_min, model.lambda_max),
-            filters=model.entropy.factorized_filters,
+            filters=config.entropy.factorized_filters,
         )
 
     def code_motion(
@@ -107,14 +108,13 @@ class InterCodec(nn.Module):
         frame: Tensor | None,
         state: ReferenceState,
         coder: Coder,
-        prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Estimate and code the motion: (estimated flow, decoded flow, symbols)."""
         estimated = None if coder.decoding else self.flow(frame, state.frame)
         flow, symbols = self.motion(
-            estimated, coder, prior, quality, size, state.motion_symbols
+            estimated, coder, self.prior, quality, size, state.motion_symbols
         )
         return estimated, flow, symbols
 
@@ -123,7 +123,6 @@ class InterCodec(nn.Module):
         frame: Tensor | None,
         state: ReferenceState,
         coder: Coder,
-        prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
     ) -> InterOutput:
@@ -136,12 +135,14 @@ class InterCodec(nn.Module):
             size: the latents' (H / 16, W / 16).
         """
         estimated, flow, motion_symbols = self.code_motion(
-            frame, state, coder, prior, quality, size
+            frame, state, coder, quality, size
         )
         contexts = self.compensation(state.frame, state.feature, flow)
         y = None if coder.decoding else self.encoder(frame, contexts.scales, quality)
         temporal = self.temporal_prior(contexts.scales)
-        y_hat, symbols = self.latent(y, coder, prior, quality, size, temporal, state.symbols)
+        y_hat, symbols = self.latent(
+            y, coder, self.prior, quality, size, temporal, state.symbols
+        )
         decoded, feature = self.decoder(
             y_hat, contexts.scales, contexts.warped_frame, quality
         )

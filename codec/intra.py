@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from codec.config import ModelConfig
 from codec.entropy.gains import half_log_range, make_gain
 from codec.entropy.latent import Coder, LatentCodec
-from codec.entropy.priors import ConditionalPrior
+from codec.entropy.priors import make_prior
 from codec.layers import ResidualStack, conv3, subpixel_conv3
 
 
@@ -55,8 +55,9 @@ class IntraCodec(nn.Module):
     def __init__(self, model: ModelConfig):
         super().__init__()
         config = model.intra
-        self.encoder = _IntraEncoder(config.channels, config.depth, config.latent, model.gains)
-        self.decoder = _IntraDecoder(config.channels, config.depth, config.latent, model.gains)
+        self.prior = make_prior(config.entropy)
+        self.encoder = _IntraEncoder(config.channels, config.depth, config.latent, config.gains)
+        self.decoder = _IntraDecoder(config.channels, config.depth, config.latent, config.gains)
         self.latent = LatentCodec(
             "intra",
             config.latent,
@@ -64,18 +65,17 @@ class IntraCodec(nn.Module):
             config.hyper_widths,
             parameter_widths=config.parameter_widths,
             hyper_out=config.hyper_out,
-            exact=model.entropy.scale_path == "exact",
+            exact=config.entropy.scale_path == "exact",
             scale_width=config.scale_width,
-            gains=model.gains,
+            gains=config.gains,
             log_span=half_log_range(model.lambda_min, model.lambda_max),
-            filters=model.entropy.factorized_filters,
+            filters=config.entropy.factorized_filters,
         )
 
     def forward(
         self,
         frame: Tensor | None,
         coder: Coder,
-        prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
     ) -> Tensor:
@@ -89,5 +89,5 @@ class IntraCodec(nn.Module):
             The decoded frame [B, 3, H, W], not clamped.
         """
         y = None if coder.decoding else self.encoder(frame, quality)
-        y_hat, _ = self.latent(y, coder, prior, quality, size)
+        y_hat, _ = self.latent(y, coder, self.prior, quality, size)
         return self.decoder(y_hat, quality)

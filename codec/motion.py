@@ -95,12 +95,12 @@ class MotionCodec(nn.Module):
             motion.latent,
             motion.hyper,
             motion.hyper_widths,
-            exact=model.entropy.scale_path == "exact",
+            exact=config.entropy.scale_path == "exact",
             scale_width=motion.scale_width,
             previous_symbols=config.previous_symbols,
-            gains=model.gains,
+            gains=config.gains,
             log_span=0.5 * span,  # motion gets coarser more slowly than the residual
-            filters=model.entropy.factorized_filters,
+            filters=config.entropy.factorized_filters,
         )
 
     def forward(

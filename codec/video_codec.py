@@ -23,10 +23,6 @@ class VideoCodec(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        entropy = config.entropy
-        self.prior = ConditionalPrior(
-            entropy.distribution, entropy.scale_min, entropy.scale_max, entropy.levels
-        )
         self.intra = IntraCodec(config)
         self.inter = InterCodec(config)
         tcm = config.inter.family == "tcm"
@@ -35,14 +31,13 @@ class VideoCodec(nn.Module):
 
     def update(self) -> None:
         """Build the entropy tables that the checkpoint keeps (after training, never at decode)."""
-        self.prior.update()
         for module in self.modules():
-            if isinstance(module, LatentCodec):
+            if isinstance(module, (ConditionalPrior, LatentCodec)):
                 module.update()
 
     @property
     def has_tables(self) -> bool:
-        return self.prior.has_tables and self.intra.latent.z_prior.has_tables
+        return self.intra.prior.has_tables and self.inter.latent.z_prior.has_tables
 
     def lambda_of(self, quality: Tensor | int) -> Tensor:
         """The Lagrangian that a quality index stands for."""
@@ -59,7 +54,7 @@ class VideoCodec(nn.Module):
         self, frame: Tensor | None, coder: Coder, quality: Tensor, size: tuple[int, int]
     ) -> ReferenceState:
         """Code an I frame (padded; None when decoding) of latent size ``size``."""
-        return self.intra_state(self.intra(frame, coder, self.prior, quality, size))
+        return self.intra_state(self.intra(frame, coder, quality, size))
 
     @staticmethod
     def intra_state(decoded: Tensor) -> ReferenceState:
@@ -75,7 +70,7 @@ class VideoCodec(nn.Module):
         size: tuple[int, int],
     ) -> InterOutput:
         """Code a P frame (padded; None when decoding) of latent size ``size``."""
-        return self.inter(frame, state, coder, self.prior, quality, size)
+        return self.inter(frame, state, coder, quality, size)
 
 
 class FrameCoder:

@@ -12,6 +12,8 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
+from codec.config import EntropyConfig
+
 class _CodingTables(nn.Module):
     """Shared by the priors: the rANS tables as buffers that load into any instance.
 
@@ -153,3 +155,10 @@ class ConditionalPrior(_CodingTables):
     def update(self) -> None:
         """Build the rANS tables."""
         self.model.update()
+
+
+def make_prior(config: EntropyConfig) -> ConditionalPrior:
+    """The table of densities that a frame codec's latents share."""
+    return ConditionalPrior(
+        config.distribution, config.scale_min, config.scale_max, config.levels
+    )

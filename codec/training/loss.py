@@ -76,7 +76,7 @@ def clip_loss(
     errors: dict[str, list[Tensor]] = {}
     with torch.set_grad_enabled(trains_intra):
         coder = RateModel()
-        decoded = codec.intra(_nhwc(clip[:, 0]), coder, codec.prior, quality, size)
+        decoded = codec.intra(_nhwc(clip[:, 0]), coder, quality, size)
         errors.setdefault("intra", []).append(_mse(decoded, clip[:, 0]))
         bits["intra"] = [sum(coder.bits.values()) / pixels]
         if trains_intra:
@@ -87,9 +87,7 @@ def clip_loss(
         frame = _nhwc(clip[:, t])
         coder = RateModel()
         if stage.loss in ("motion_d", "motion_rd"):
-            estimated, flow, _ = codec.inter.code_motion(
-                frame, state, coder, codec.prior, quality, size
-            )
+            estimated, flow, _ = codec.inter.code_motion(frame, state, coder, quality, size)
             top = codec.config.inter.flow.top
             guess = warp(state.frame, to_full_size(estimated, top))
             warped = warp(state.frame, to_full_size(flow, top))

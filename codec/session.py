@@ -1,0 +1,439 @@
+"""A whole video: reader -> video codec -> container, and back.
+
+Memory does not grow with the length of the video: one frame is read, coded and written at a time.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from codec.bitstream.container import ContainerReader, ContainerWriter
+from codec.bitstream.header import MAX_INTRA_PERIOD, MAX_QUALITY, SequenceHeader
+from codec.bitstream.packets import Packet, PacketType, frame_digest
+from codec.errors import BitstreamError, ConfigError, LgmcError, ModelError
+from codec.models import Model, available, load
+from codec.video.colour import frame_to_rgb, rgb_to_frame
+from codec.video.format import Frame, VideoFormat
+from codec.video.reader import VideoReader, open_reader
+from codec.video.target import FileTarget
+from codec.video.writer import open_writer
+from codec.video_codec import FrameCoder
+
+Progress = Callable[[int, int | None], None]
+ModelLike = str | Path | Model
+
+
+@dataclass
+class EncodeReport:
+    """What was encoded.
+
+    Attributes:
+        model, quality, intra_period: as the stream's header states them.
+        width, height, fps: of the video.
+        bytes: of the file, everything included.
+        seconds: from the first frame to the last, model loading not counted.
+        coding_seconds: of these, spent in the network and the entropy coder.
+        frames: per frame ``index``, ``type`` ("I" or "P"), ``quality``, ``bytes`` (of its packet).
+    """
+
+    model: str
+    quality: int
+    intra_period: int
+    width: int
+    height: int
+    fps: float
+    bytes: int = 0
+    seconds: float = 0.0
+    coding_seconds: float = 0.0
+    frames: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+
+@dataclass
+class DecodeReport:
+    """What was decoded. ``damage`` is the error that ended a partial decoding, or None."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+    seconds: float
+    coding_seconds: float
+    verified: bool
+    damage: LgmcError | None = None
+
+    def to_json(self) -> str:
+        values = {**vars(self), "damage": str(self.damage) if self.damage else None}
+        return json.dumps(values, indent=2)
+
+
+def encode(
+    source: str | os.PathLike | Iterable[np.ndarray],
+    target: str | os.PathLike,
+    *,
+    model: ModelLike = "lite",
+    quality: int = 32,
+    intra_period: int = 32,
+    frames: int | None = None,
+    recon: str | os.PathLike | None = None,
+    digests: bool = True,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    **reader_options: Any,
+) -> EncodeReport:
+    """Encode a video to a .lgmc file, which appears under its name when it is whole.
+
+    Args:
+        source: what open_reader takes, or an iterable of uint8 RGB frames [3, H, W] (then ``fps``
+            may be given, 25 if not).
+        target: the stream.
+        model: a name, a model file, or what ``codec.load`` returned.
+        quality: 0 (smallest) .. 63 (best).
+        intra_period: frames from one I frame to the next; 0: only the first is one.
+        frames: encode the first so many.
+        recon: where to write the pictures that a decoder will give.
+        digests: write 8 bytes a frame by which a decoder can check its pictures.
+        device: "cpu" or "cuda".
+        progress: called after every frame with (done, total or None).
+        reader_options: of open_reader.
+
+    Raises:
+        LgmcError: one line that says what is wrong.
+    """
+    _check_range("quality", quality, MAX_QUALITY)
+    _check_range("intra period", intra_period, MAX_INTRA_PERIOD)
+    with ExitStack() as stack:
+        reader = stack.enter_context(_reader(source, frames, reader_options))
+        _check_not_itself(source, target)
+        loaded = _loaded(model, device)
+        form = reader.format
+        header = SequenceHeader(
+            width=form.width,
+            height=form.height,
+            fps=form.fps,
+            chroma=form.chroma,
+            bit_depth=form.bit_depth,
+            matrix=form.matrix,
+            range=form.range,
+            model=loaded.name,
+            weights_digest=loaded.digest,
+            quality=quality,
+            intra_period=intra_period,
+            frame_count=None,
+            digests=digests,
+        )
+        report = EncodeReport(
+            loaded.name, quality, intra_period, form.width, form.height, float(form.fps)
+        )
+        stream = stack.enter_context(_whole_file(target))
+        writer = ContainerWriter(stream, header)
+        shown = stack.enter_context(open_writer(recon, form)) if recon is not None else None
+        coder = FrameCoder(loaded.codec, form.height, form.width)
+        started = time.perf_counter()
+        for number, frame in enumerate(reader):
+            intra = number == 0 or (intra_period > 0 and number % intra_period == 0)
+            rgb = frame_to_rgb(frame, form, device).clamp(0, 1)
+            begun = time.perf_counter()
+            payload, decoded = coder.encode(rgb, intra, quality)
+            report.coding_seconds += time.perf_counter() - begun
+            planes = rgb_to_frame(decoded, form) if digests or shown is not None else None
+            packet = Packet(
+                PacketType.INTRA if intra else PacketType.INTER,
+                payload,
+                quality,
+                frame_digest(planes) if digests else None,
+            )
+            placement = writer.write(packet)
+            if shown is not None:
+                shown.write(planes)
+            report.frames.append(
+                {
+                    "index": number,
+                    "type": "I" if intra else "P",
+                    "quality": quality,
+                    "bytes": placement.total_bytes,
+                }
+            )
+            report.seconds = time.perf_counter() - started
+            if progress is not None:
+                progress(number + 1, reader.frame_count)
+        writer.close()
+        report.bytes = writer.offset
+    return report
+
+
+class Decoding:
+    """The frames of a stream, decoded as they are asked for.
+
+    Iterating yields three integer planes a frame. :attr:`format` and :attr:`header` are known
+    from the start; :attr:`damage` is set where a partial decoding ended early.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike,
+        model: ModelLike | None,
+        device: str,
+        partial: bool,
+        verify: bool,
+        account: bool = False,
+    ):
+        self._file = _open_stream(source)
+        try:
+            self._reader = ContainerReader(self._file, partial=partial, name=str(source))
+            self.header = self._reader.header
+            self.format = VideoFormat(
+                self.header.width,
+                self.header.height,
+                self.header.fps,
+                self.header.chroma,
+                self.header.bit_depth,
+                self.header.matrix,
+                self.header.range,
+            )
+            if verify and not self.header.digests:
+                raise BitstreamError(f"{source} has no digests to verify: it was made without them")
+            self._model = _model_of(self.header, model, device)
+        except BaseException:
+            self.close()
+            raise
+        self._verify = verify
+        self._account = account
+        self.coding_seconds = 0.0
+        self.parts: dict[str, float] = {}
+        self._frames = self._decode()
+
+    @property
+    def damage(self) -> LgmcError | None:
+        return self._reader.damage
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "Decoding":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _decode(self) -> Iterator[Frame]:
+        coder = FrameCoder(self._model.codec, self.format.height, self.format.width)
+        with self._file:
+            for number, packet in enumerate(self._reader):
+                begun = time.perf_counter()
+                decoded, self.parts = coder.decode(
+                    packet.payload,
+                    packet.type is PacketType.INTRA,
+                    packet.quality,
+                    self._account,
+                )
+                self.coding_seconds += time.perf_counter() - begun
+                planes = rgb_to_frame(decoded, self.format)
+                if self._verify and frame_digest(planes) != packet.digest:
+                    raise BitstreamError(
+                        f"frame {number} is not bit for bit the encoder's picture: the stream is "
+                        "whole, but this machine's float arithmetic differs from the encoder's; "
+                        "decode without --verify, or on the kind of machine that encoded it"
+                    )
+                yield planes
+
+
+def decode(
+    source: str | os.PathLike,
+    *,
+    model: ModelLike | None = None,
+    device: str = "cpu",
+    partial: bool = False,
+    verify: bool = False,
+) -> Decoding:
+    """Decode a .lgmc stream frame by frame.
+
+    Args:
+        source: a file, or "-" for standard input.
+        model: where the stream's model is not one that ships.
+        device: "cpu" or "cuda".
+        partial: end quietly at the last whole frame before a damage.
+        verify: check every frame against the stream's digests.
+
+    Returns:
+        An iterator over frames (three integer planes) with ``format`` and ``damage``.
+
+    Raises:
+        BitstreamError, ModelError: one line that says what is wrong.
+    """
+    return Decoding(source, model, device, partial, verify)
+
+
+def decode_to_file(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    model: ModelLike | None = None,
+    device: str = "cpu",
+    partial: bool = False,
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> DecodeReport:
+    """Decode a stream into a video file, a folder of PNG or "-" (see open_writer).
+
+    The target appears under its name when it is whole. Arguments and errors as :func:`decode`.
+    """
+    with decode(source, model=model, device=device, partial=partial, verify=verify) as frames:
+        form = frames.format
+        started = time.perf_counter()
+        done = 0
+        writer = None
+        with ExitStack() as stack:
+            for planes in frames:
+                if writer is None:
+                    writer = stack.enter_context(open_writer(target, form))
+                writer.write(planes)
+                done += 1
+                if progress is not None:
+                    progress(done, frames.header.frame_count)
+            if writer is None:
+                raise frames.damage or BitstreamError(f"{source} holds no frame")
+        seconds = time.perf_counter() - started
+        return DecodeReport(
+            form.width,
+            form.height,
+            float(form.fps),
+            done,
+            seconds,
+            frames.coding_seconds,
+            verify,
+            frames.damage,
+        )
+
+
+def account(
+    source: str | os.PathLike,
+    *,
+    model: ModelLike | None = None,
+    device: str = "cpu",
+    partial: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[dict[str, float]]:
+    """Bits by part of each frame (motion, motion_hyper, residual, ...), by the tables that coded
+    them. They add up to the frame's rANS stream but for its end state of 8 bytes."""
+    with Decoding(source, model, device, partial, verify=False, account=True) as frames:
+        for number, _ in enumerate(frames):
+            yield dict(frames.parts)
+            if progress is not None:
+                progress(number + 1, frames.header.frame_count)
+
+
+def _loaded(model: ModelLike, device: str) -> Model:
+    return model if isinstance(model, Model) else load(model, device)
+
+
+def _model_of(header: SequenceHeader, model: ModelLike | None, device: str) -> Model:
+    """The model that a stream needs, checked by its digest."""
+    if model is None:
+        if header.model not in available():
+            raise ModelError(
+                f"the stream was made with the model {header.model!r}, which does not ship with "
+                "this version: name its file with --model"
+            )
+        model = header.model
+    loaded = _loaded(model, device)
+    if loaded.digest != header.weights_digest:
+        raise ModelError(
+            f"the stream was made with other weights of {header.model!r} (digest "
+            f"{header.weights_digest.hex()[:12]}) than {loaded.name!r} here has "
+            f"({loaded.digest.hex()[:12]}): name the right file with --model"
+        )
+    return loaded
+
+
+@contextmanager
+def _whole_file(target: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file under a temporary name, renamed when the block ends well, removed when it does not."""
+    try:
+        file = FileTarget(Path(target), overwrite=True)
+    except OSError as error:
+        raise _cannot_write(target, error) from None
+    try:
+        yield file.stream
+        file.commit()
+    except OSError as error:
+        file.discard()
+        raise _cannot_write(target, error) from None
+    except BaseException:
+        file.discard()
+        raise
+
+
+def _cannot_write(target: str | os.PathLike, error: OSError) -> LgmcError:
+    return LgmcError(f"{target} cannot be written ({error.strerror or error}): choose another place")
+
+
+def _open_stream(source: str | os.PathLike) -> BinaryIO:
+    import sys
+
+    if os.fspath(source) == "-":
+        return sys.stdin.buffer
+    try:
+        return open(source, "rb")
+    except FileNotFoundError:
+        raise BitstreamError(f"{source}: no such file; name a .lgmc stream") from None
+    except OSError as error:
+        raise BitstreamError(f"{source} cannot be read ({error.strerror})") from None
+
+
+def _check_range(what: str, value: int, top: int) -> None:
+    if isinstance(value, bool) or int(value) != value or not 0 <= value <= top:
+        raise ConfigError(f"the {what} must be a whole number of 0..{top}, not {value!r}")
+
+
+def _check_not_itself(source: Any, target: str | os.PathLike) -> None:
+    if isinstance(source, (str, os.PathLike)) and os.path.exists(target):
+        if os.path.exists(source) and os.path.samefile(source, target):
+            raise ConfigError(f"{target} is the input itself: give another name for the stream")
+
+
+def _reader(source: Any, frames: int | None, options: dict[str, Any]) -> VideoReader:
+    if isinstance(source, (str, os.PathLike)):
+        return open_reader(source, frames=frames, **options)
+    return _from_arrays(iter(source), frames, **options)
+
+
+def _from_arrays(
+    arrays: Iterator[np.ndarray], frames: int | None, fps: Fraction | int | float | str = 25
+) -> VideoReader:
+    """A reader over uint8 RGB arrays [3, H, W]; the first one fixes the size."""
+    from itertools import chain, islice
+
+    first = next(arrays, None)
+    if first is None:
+        raise ConfigError("there are no frames to encode")
+    first = np.asarray(first)
+    if first.ndim != 3 or first.shape[0] != 3 or first.dtype != np.uint8:
+        raise ConfigError(
+            f"frames must be uint8 arrays [3, height, width], not {first.dtype} {first.shape}"
+        )
+    form = VideoFormat(first.shape[2], first.shape[1], fps, chroma="rgb")
+
+    def planes() -> Iterator[Frame]:
+        for array in islice(chain([first], arrays), frames):
+            frame = tuple(np.ascontiguousarray(plane) for plane in np.asarray(array))
+            form.check_frame(frame)
+            yield frame
+
+    return VideoReader("frames", form, planes())
