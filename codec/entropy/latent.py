@@ -147,7 +147,7 @@ class LatentCodec(nn.Module):
             z = self.hyper_encoder(pad_to_multiple(y * gain, 4))
         device = quality.device
         index = self.z_prior.index(quality.shape[0], -(-height // 4), -(-width // 4), device)
-        z = coder.code(z, index, self.z_prior, f"{self.part}_hyper")
+        z = _canonical(coder.code(z, index, self.z_prior, f"{self.part}_hyper"))
 
         out = self.hyper_decoder(z)[..., :height, :width] * self.hyper_gain(quality)
         if self.parameter_net is not None:
@@ -166,5 +166,14 @@ class LatentCodec(nn.Module):
             index = index[..., :height, :width]
 
         residual = None if coder.decoding else (y - means) * gain
-        symbols = coder.code(residual, index, prior, self.part)
+        symbols = _canonical(coder.code(residual, index, prior, self.part))
         return means + symbols / gain, symbols
+
+
+def _canonical(symbols: Tensor) -> Tensor:
+    """The same numbers in one memory layout, wherever they come from.
+
+    A convolution may sum in another order for another layout, and an encoder's picture has to be
+    its decoder's to the last bit on the same machine.
+    """
+    return symbols.clone(memory_format=torch.channels_last)

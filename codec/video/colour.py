@@ -1,0 +1,113 @@
+"""Colour conversion: the one place where Y'CbCr becomes R'G'B' and back.
+
+Matrices are ITU-R BT.601-7 and BT.709-6, quantised as in their section 3 (limited) or over all
+codes (full, as JFIF). `frame_to_rgb` does not clamp: codes beyond the nominal black and white, and
+Y'CbCr triples outside the RGB cube, come out slightly below 0 or above 1, and therefore
+`rgb_to_frame(frame_to_rgb(frame))` gives every 8- and 10-bit frame back bit for bit, 4:4:4 and
+4:2:0 alike. Who needs [0, 1] clamps it.
+
+4:2:0 chroma is sited as in MPEG-2, H.264 and HEVC by default: on the even luma columns, half way
+between two luma rows. See `chroma_sampling` for the filters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.video.chroma_sampling import downsample, upsample
+from codec.video.format import Frame, VideoFormat
+
+_KR_KB = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+
+
+def frame_to_rgb(frame: Frame, format: VideoFormat, device: str | torch.device = "cpu") -> Tensor:
+    """The R'G'B' picture of a frame.
+
+    frame: planes as `format` says. Returns [1, 3, H, W] float32 on `device`, nominally in [0, 1];
+    not clamped (see the module's text). Raises VideoError for planes of another shape or type.
+    """
+    format.check_frame(frame)
+    planes = [_to_tensor(plane, device) for plane in frame]
+    rgb = torch.empty((1, 3, format.height, format.width), device=planes[0].device)
+    if format.chroma == "rgb":
+        for channel, plane in zip(rgb[0], planes, strict=True):
+            torch.mul(plane, 1.0 / format.max_value, out=channel)
+        return rgb
+    y_offset, y_scale, c_offset, c_scale = _quantisation(format)
+    kr, kb = _KR_KB[format.matrix]
+    kg = 1.0 - kr - kb
+    y = planes[0].sub_(y_offset).div_(y_scale)  # [H, W]
+    chroma = torch.stack(planes[1:]).sub_(c_offset).div_(c_scale)  # [2, h, w]
+    if format.chroma == "420":
+        chroma = upsample(chroma, format.height, format.width)  # [2, H, W]
+    cb, cr = chroma
+    red, green, blue = rgb[0]
+    torch.add(y, cr, alpha=2 * (1 - kr), out=red)
+    torch.add(y, cb, alpha=2 * (1 - kb), out=blue)
+    torch.add(y, cb, alpha=-2 * (1 - kb) * kb / kg, out=green)
+    green.add_(cr, alpha=-2 * (1 - kr) * kr / kg)
+    return rgb
+
+
+def rgb_to_frame(rgb: Tensor, format: VideoFormat) -> Frame:
+    """The frame nearest to an R'G'B' picture: the inverse of `frame_to_rgb`.
+
+    rgb: [1, 3, H, W] or [3, H, W], floating point, any device, nominally in [0, 1]. Samples are
+    rounded to nearest and clipped to the codes of the bit depth (0..255, 0..1023); an rgb within
+    [0, 1] stays within limited range's nominal codes by itself. Returns planes on the CPU.
+    """
+    if rgb.dim() == 4:
+        if rgb.shape[0] != 1:
+            raise ValueError(f"rgb_to_frame takes one picture, not a batch of {rgb.shape[0]}")
+        rgb = rgb[0]
+    if tuple(rgb.shape) != (3, format.height, format.width):
+        raise ValueError(f"an rgb picture of shape {tuple(rgb.shape)} is not {format}")
+    red, green, blue = rgb.detach().float()  # [H, W] each
+    top = format.max_value
+    if format.chroma == "rgb":
+        return tuple(_to_plane(plane * top, format) for plane in (red, green, blue))
+    y_offset, y_scale, c_offset, c_scale = _quantisation(format)
+    kr, kb = _KR_KB[format.matrix]
+    y = (red * kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
+    chroma = torch.stack((blue, red)).sub_(y)  # [2, H, W]: B' - Y', R' - Y'
+    if format.chroma == "420":
+        chroma = downsample(chroma)  # [2, h, w]
+    cb = chroma[0].mul_(c_scale / (2 * (1 - kb))).add_(c_offset)
+    cr = chroma[1].mul_(c_scale / (2 * (1 - kr))).add_(c_offset)
+    y.mul_(y_scale).add_(y_offset)
+    return _to_plane(y, format), _to_plane(cb, format), _to_plane(cr, format)
+
+
+def convert_frame(frame: Frame, source: VideoFormat, target: VideoFormat) -> Frame:
+    """A frame of `source` as one of `target`: chroma, depth, matrix and range may differ, the size
+    may not. Planes that mean the same in both formats are returned as they are."""
+    meaning = ("chroma", "bit_depth", "matrix", "range")
+    if all(getattr(source, name) == getattr(target, name) for name in meaning):
+        return frame
+    return rgb_to_frame(frame_to_rgb(frame, source), target)
+
+
+def _quantisation(format: VideoFormat) -> tuple[float, float, float, float]:
+    """(offset, scale) of Y' and of the colour differences, in codes of the bit depth."""
+    step = 1 << (format.bit_depth - 8)
+    if format.range == "limited":
+        return 16.0 * step, 219.0 * step, 128.0 * step, 224.0 * step
+    return 0.0, float(format.max_value), 128.0 * step, float(format.max_value)
+
+
+def _to_tensor(plane: np.ndarray, device: str | torch.device) -> Tensor:
+    """A float32 copy of a plane; samples travel to the device as integers."""
+    if plane.dtype == np.uint16:
+        plane = plane.view(np.int16)  # 10-bit samples fit, and every back end converts int16
+    if not plane.flags.writeable:  # torch warns of read-only memory, even if it is only read
+        plane = plane.copy()
+    return torch.from_numpy(plane).to(device).to(torch.float32)
+
+
+def _to_plane(samples: Tensor, format: VideoFormat) -> np.ndarray:
+    """Rounded and clipped samples as a plane; `samples` is overwritten."""
+    kind = torch.uint8 if format.bit_depth == 8 else torch.int16
+    plane = samples.round_().clamp_(0, format.max_value).to(kind).cpu().contiguous().numpy()
+    return plane if format.bit_depth == 8 else plane.view(np.uint16)

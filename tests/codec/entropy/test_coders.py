@@ -1,0 +1,117 @@
+"""The symbol coders: any symbols through rANS and back, estimates against tables."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec.entropy.coders import RateEstimate, RateModel, StreamDecoder, StreamEncoder
+from codec.entropy.priors import ConditionalPrior, FactorizedPrior
+from codec.errors import BitstreamError
+
+
+@pytest.fixture(scope="module")
+def priors():
+    torch.manual_seed(0)
+    conditional, factorized = ConditionalPrior(), FactorizedPrior(3)
+    conditional.update()
+    factorized.update()
+    return conditional, factorized
+
+
+def round_trip(chunks):
+    encoder = StreamEncoder()
+    sent = [encoder.code(residual, index, prior, "x") for residual, index, prior in chunks]
+    payload = encoder.finish()
+    decoder = StreamDecoder(payload, account=True)
+    got = [decoder.code(None, index, prior, "x") for _, index, prior in chunks]
+    return payload, sent, got, decoder
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 9), st.integers(0, 9), st.floats(0.01, 3000))
+def test_any_symbols_survive(priors, seed, height, width, spread):
+    conditional, factorized = priors
+    torch.manual_seed(seed)
+    residual = torch.randn(1, 3, height, width) * spread
+    index = torch.randint(0, 64, residual.shape)
+    channel = factorized.index(1, height, width, torch.device("cpu"))
+    _, sent, got, _ = round_trip(
+        [(residual, index, conditional), (residual / 50, channel, factorized)]
+    )
+    for ours, theirs in zip(sent, got, strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(sent[0], torch.round(residual) * (index > 0))
+
+
+def test_index_zero_is_not_coded(priors):
+    conditional, _ = priors
+    residual = torch.full((1, 8, 8, 8), 7.0)
+    payload, sent, _, _ = round_trip([(residual, torch.zeros(1, 8, 8, 8), conditional)])
+    assert len(payload) == 8
+    assert not sent[0].any()
+
+
+def test_real_valued_indices_are_rounded_alike(priors):
+    conditional, _ = priors
+    residual = torch.randn(1, 2, 6, 6) * 3
+    index = torch.rand(1, 2, 6, 6) * 90 - 10  # beyond both ends of the table
+    _, sent, got, _ = round_trip([(residual, index, conditional)])
+    assert torch.equal(sent[0], got[0])
+
+
+def test_estimate_and_account_agree_with_the_bytes(priors):
+    conditional, factorized = priors
+    torch.manual_seed(1)
+    index = torch.randint(1, 64, (1, 16, 40, 40))
+    residual = torch.randn(index.shape) * conditional.scale(index)
+    estimate = RateEstimate()
+    estimate.code(residual, index, conditional, "x")
+    payload, _, _, decoder = round_trip([(residual, index, conditional)])
+    real = 8 * len(payload)
+    assert estimate.bits["x"] == pytest.approx(real, rel=0.005)
+    assert decoder.bits["x"] == pytest.approx(real, abs=100)
+
+
+def test_escapes_are_priced(priors):
+    conditional, _ = priors
+    residual = torch.tensor([[[[5000.0, -5000.0, 900.0, 0.0]]]])
+    index = torch.full((1, 1, 1, 4), 5)
+    payload, sent, got, decoder = round_trip([(residual, index, conditional)])
+    assert torch.equal(sent[0], got[0])
+    assert abs(8 * len(payload) - decoder.bits["x"]) < 64 + 32
+
+
+def test_rate_model_is_differentiable_and_rounds_straight_through(priors):
+    conditional, _ = priors
+    residual = (torch.randn(2, 3, 4, 4) * 2).requires_grad_()
+    index = torch.full((2, 3, 4, 4), 30.0, requires_grad=True)
+    coder = RateModel()
+    symbols = coder.code(residual, index, conditional, "x")
+    assert torch.equal(symbols.detach(), torch.round(residual.detach()))
+    (symbols.sum() + coder.bits["x"].sum()).backward()
+    assert coder.bits["x"].shape == (2,)
+    assert torch.isfinite(residual.grad).all() and torch.isfinite(index.grad).all()
+    assert index.grad.abs().sum() > 0
+
+
+def test_impossible_lengths_are_refused():
+    for length in (0, 4, 9):
+        with pytest.raises(BitstreamError, match="impossible length"):
+            StreamDecoder(bytes(length))
+
+
+def test_golden_bytes(priors):
+    """The bytes of a fixed symbol stream: a change here breaks every stream ever written."""
+    conditional, _ = priors
+    residual = (torch.arange(48).float().reshape(1, 3, 4, 4) % 7 - 3) * 2
+    index = torch.arange(48).reshape(1, 3, 4, 4) + 8
+    encoder = StreamEncoder()
+    encoder.code(residual, index, conditional, "x")
+    assert encoder.finish().hex() == GOLDEN
+
+
+GOLDEN = (
+    "52b71cae2f00000071ffffbe310000fefffff0ff41ffff00310000682f6fa11e010014004a0bfd5f3d0dedc6"
+    "6436d1727d698c95046a11a7"
+)

@@ -1,0 +1,121 @@
+"""Encoder, decoder and estimate are one function: same pictures, same symbols, same bits."""
+
+import pytest
+import torch
+
+from codec.config import EntropyConfig
+from codec.entropy.coders import RateModel
+from codec.video_codec import FrameCoder
+
+from .conftest import debug_config, loud_codec
+
+
+def moving_frames(count: int, height: int, width: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.rand(1, 3, height // 8 + 4, width // 8 + 4, generator=generator)
+    canvas = torch.nn.functional.interpolate(coarse, scale_factor=8, mode="bicubic").clamp(0, 1)
+    return torch.cat([canvas[..., t : t + height, 2 * t : 2 * t + width] for t in range(count)])
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 71), (16, 130), (1, 1)])
+def test_decoder_gives_the_encoders_picture(codec, height, width):
+    encoder, decoder, estimator = (FrameCoder(codec, height, width) for _ in range(3))
+    for number, frame in enumerate(moving_frames(5, height, width)):
+        intra = number in (0, 3)
+        payload, shown = encoder.encode(frame[None], intra, quality=40)
+        decoded, bits = decoder.decode(payload, intra, quality=40, account=True)
+        estimate, estimated_picture = estimator.estimate(frame[None], intra, quality=40)
+        assert torch.equal(shown, decoded)
+        assert torch.equal(shown, estimated_picture)
+        assert shown.shape == (1, 3, height, width)
+        assert set(bits) <= set(estimate)
+        # The stream's length is its symbols' cost by the tables plus the 8 bytes of rANS's end.
+        assert sum(bits.values()) <= 8 * len(payload) <= sum(bits.values()) + 8 * 12
+
+
+def test_estimate_is_within_half_a_percent_of_the_bytes():
+    # Scales that fit the symbols, as a trained model's do: no escape codes.
+    codec = loud_codec(debug_config(), loud=1.5, scale_offset=-4.0)
+    encoder, estimator = (FrameCoder(codec, 240, 416) for _ in range(2))
+    real = estimated = 0.0
+    for number, frame in enumerate(moving_frames(3, 240, 416)):
+        payload, _ = encoder.encode(frame[None], number == 0, quality=60)
+        bits, _ = estimator.estimate(frame[None], number == 0, quality=60)
+        real += 8 * len(payload)
+        estimated += sum(bits.values())
+    assert abs(real / estimated - 1) < 0.005
+
+
+def test_quality_may_change_from_frame_to_frame(codec):
+    encoder, decoder = (FrameCoder(codec, 64, 64) for _ in range(2))
+    sizes = []
+    for number, (frame, quality) in enumerate(zip(moving_frames(3, 64, 64), (5, 63, 0), strict=True)):
+        payload, shown = encoder.encode(frame[None], number == 0, quality)
+        decoded, _ = decoder.decode(payload, number == 0, quality)
+        assert torch.equal(shown, decoded)
+        sizes.append(len(payload))
+    assert sizes[1] > sizes[2]
+
+
+def test_padding_does_not_change_what_is_inside(codec):
+    """A picture of 48x48 padded by hand to 64 codes to the same 48x48 pixels."""
+    frame = moving_frames(1, 48, 48)
+    decoded = FrameCoder(codec, 48, 48).encode(frame, True, 30)[1]
+    assert decoded.shape[-2:] == (48, 48)
+    assert float((decoded - FrameCoder(codec, 48, 48).encode(frame.clone(), True, 30)[1]).abs().max()) == 0
+
+
+def test_first_frame_must_be_intra(codec):
+    with pytest.raises(ValueError, match="first frame"):
+        FrameCoder(codec, 64, 64).encode(torch.zeros(1, 3, 64, 64), False, 30)
+
+
+@pytest.mark.parametrize("distribution", ["gaussian", "laplace"])
+def test_the_papers_float_scale_path_codes_too(distribution):
+    base = debug_config()
+    entropy = EntropyConfig(scale_path="float", distribution=distribution)
+    config = base.model_copy(
+        update={
+            "intra": base.intra.model_copy(update={"entropy": entropy}),
+            "inter": base.inter.model_copy(update={"entropy": entropy}),
+        }
+    )
+    codec = loud_codec(config)
+    encoder, decoder = (FrameCoder(codec, 64, 96) for _ in range(2))
+    for number, frame in enumerate(moving_frames(3, 64, 96)):
+        payload, shown = encoder.encode(frame[None], number == 0, 40)
+        assert torch.equal(shown, decoder.decode(payload, number == 0, 40)[0])
+
+
+def test_training_forward_agrees_with_coding(codec):
+    """The reconstruction path of training rounds as the encoder does (gates and index aside)."""
+    frame = moving_frames(1, 64, 64)
+    quality = torch.tensor([50.0])
+    coder = RateModel()
+    with torch.no_grad():
+        trained = codec.intra(frame, coder, quality, (4, 4))
+        coded = FrameCoder(codec, 64, 64).encode(frame, True, 50)[1]
+    assert float((trained.clamp(0, 1) - coded).abs().mean()) < 0.02
+    assert set(coder.bits) == {"intra", "intra_hyper"}
+    assert coder.bits["intra"].shape == (1,)
+
+
+def test_gradients_reach_every_trained_parameter():
+    codec = loud_codec(debug_config(), seed=1).train()
+    frames = moving_frames(3, 64, 64)[:, None].transpose(0, 1)  # [1, T, 3, H, W]
+    quality = torch.tensor([33.0])
+    coder = RateModel()
+    state = codec.intra_state(codec.intra(frames[:, 0], coder, quality, (4, 4)))
+    loss = sum(bits.sum() for bits in coder.bits.values()) + state.frame.square().sum()
+    for t in (1, 2):
+        coder = RateModel()
+        out = codec.code_inter(frames[:, t], state, coder, quality, (4, 4))
+        state = out.state
+        loss = loss + sum(b.sum() for b in coder.bits.values()) + out.frame.square().sum()
+    loss.backward()
+    without = [
+        name
+        for name, p in codec.named_parameters()
+        if p.requires_grad and (p.grad is None or not torch.isfinite(p.grad).all())
+    ]
+    assert without == []
