@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/NAME)")
     parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop there, to go on later")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
 
     from codec.config import load_experiment
     from codec.errors import LgmcError

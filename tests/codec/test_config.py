@@ -1,0 +1,69 @@
+"""Configurations: bases, overrides, and errors that name what was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from codec.config import load_experiment
+from codec.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_is_valid(path):
+    experiment = load_experiment(path)
+    assert experiment.name == path.stem
+
+
+def test_own_keys_lie_over_the_bases(tmp_path):
+    (tmp_path / "a.yaml").write_text("training: {seed: 1, clip_norm: 2.0}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\ntraining: {seed: 5}\n")
+    experiment = load_experiment(tmp_path / "b.yaml", ["training.data.crop=128"])
+    assert experiment.name == "b"
+    assert experiment.training.seed == 5
+    assert experiment.training.clip_norm == 2.0
+    assert experiment.training.data.crop == 128
+
+
+def test_overrides_reach_into_lists():
+    experiment = load_experiment(CONFIGS / "debug.yaml", ["training.stages.1.steps=77"])
+    assert experiment.training.stages[1].steps == 77
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["training.sede=3"], "unknown key 'training.sede'; the nearest key is 'seed'"),
+        (["model.inter.motion.laten=3"], "the nearest key is 'latent'"),
+        (["training.stages.0.step=3"], "the nearest key is 'steps'"),
+        (["training.stages.9.steps=3"], "not an index below 3"),
+        (["training.seed"], "key.path=value"),
+        (["training.seed=x"], "training.seed"),
+        (["training.seed.deep=1"], "holds a value"),
+        (["model.lambda_min=-1"], "greater than 0"),
+        (["model.lambda_min=9999"], "lambda_max must not be below"),
+        (["training.stages.0.loss=all_of_it"], "loss"),
+    ],
+)
+def test_mistakes_are_one_line_that_helps(overrides, says):
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(CONFIGS / "debug.yaml", overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a: [1", "is not YAML"), ("- 1", "must hold keys"), ("base: c.yaml", "own base")],
+)
+def test_bad_files(tmp_path, text, says):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load_experiment(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_experiment(tmp_path / "none.yaml")

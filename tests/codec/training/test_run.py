@@ -1,0 +1,159 @@
+"""A run from end to end on clips it makes itself; resume is exact."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from codec.config import load_experiment
+from codec.errors import ConfigError
+from codec.models import load
+from codec.training.run import TrainingRun
+
+ROOT = Path(__file__).parents[3]
+DEBUG = ROOT / "configs" / "debug.yaml"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def experiment(cache: Path, *overrides: str):
+    return load_experiment(DEBUG, [f"training.data.cache={cache}", *overrides])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    last = sorted((folder / "checkpoints").glob("step_*"))[-1]
+    return load_file(last / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    TrainingRun(experiment(cache), folder).train()
+    return folder
+
+
+def test_run_folder_is_complete(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.yaml", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"} <= names
+    records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    steps = [r["step"] for r in records if "loss" in r]
+    assert steps == list(range(1, 11))
+    assert any("validation" in r for r in records)
+    last = [r for r in records if "loss" in r][-1]
+    assert set(last["bpp"]) == {"intra", "motion", "motion_hyper", "residual", "residual_hyper"}
+    assert set(last["psnr"]) == {"intra", "inter", "warp"}
+
+
+def test_exported_model_codes(finished):
+    model = load(finished / "model.safetensors")
+    assert model.codec.has_tables
+    assert model.card["steps"] == 10
+    assert model.card["data"]["held_out"] and model.card["data"]["names"]
+    assert not set(model.card["data"]["held_out"]) & set(model.card["data"]["names"])
+
+
+@pytest.mark.parametrize("stop", [3, 7])
+def test_resumed_run_ends_with_the_same_weights(finished, cache, tmp_path, stop):
+    folder = tmp_path / "resumed"
+    TrainingRun(experiment(cache), folder).train(stop_at=stop)
+    TrainingRun(experiment(cache), folder).train()
+    expected, got = weights(finished), weights(folder)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_killed_run_resumes_exactly(finished, cache, tmp_path):
+    """SIGKILL somewhere after a checkpoint: what was done since is done again, alike."""
+    folder = tmp_path / "killed"
+    command = [sys.executable, str(ROOT / "train_codec.py"), str(DEBUG), "--out", str(folder)]
+    command.append(f"training.data.cache={cache}")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    checkpoints = folder / "checkpoints"
+    deadline = time.time() + 120
+    while process.poll() is None and not list(checkpoints.glob("step_*")):
+        assert time.time() < deadline, "no checkpoint appeared"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected, got = weights(finished), weights(folder)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "loss" in r] == list(range(1, 11))
+
+
+def test_worker_processes_change_nothing(finished, cache, tmp_path):
+    folder = tmp_path / "workers"
+    TrainingRun(experiment(cache, "training.data.workers=1"), folder).train()
+    expected, got = weights(finished), weights(folder)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_only_the_stages_parts_learn(cache, tmp_path):
+    run = TrainingRun(experiment(cache), tmp_path / "parts")
+    before = {k: v.clone() for k, v in run.codec.state_dict().items()}
+    run.train(stop_at=4)  # the first stage trains the intra codec
+    after = run.codec.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"intra"}
+    run.train(stop_at=6)  # the second one flow and motion
+    then = run.codec.state_dict()
+    changed = {k.split(".")[1] for k in after if not torch.equal(after[k].clone(), then[k])}
+    assert {k for k in before if k.startswith("inter.decoder") and not torch.equal(before[k], then[k])} == set()
+
+
+def test_parameters_start_from_another_model(finished, cache, tmp_path):
+    init = finished / "model.safetensors"
+    run = TrainingRun(experiment(cache, f"training.init={init}"), tmp_path / "init")
+    stored = load_file(init)
+    name = "intra.encoder.enter.weight"
+    assert torch.equal(run.codec.state_dict()[name], stored[name].float())
+
+
+def test_a_folder_of_another_model_is_refused(finished, cache):
+    with pytest.raises(ConfigError, match="another model"):
+        TrainingRun(experiment(cache, "model.intra.latent=8"), finished)
+
+
+def test_full_disk_leaves_the_last_checkpoint(cache, tmp_path, monkeypatch):
+    run = TrainingRun(experiment(cache), tmp_path / "full")
+    run.train(stop_at=4)
+    good = weights(run.folder)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("codec.training.checkpoint.torch.save", full)
+    with pytest.raises(OSError, match="No space"):
+        run.train(stop_at=6)
+    monkeypatch.undo()
+    assert [p.name for p in (run.folder / "checkpoints").iterdir()] == ["step_00000004"]
+    assert all(torch.equal(good[name], value) for name, value in weights(run.folder).items())
+    resumed = TrainingRun(experiment(cache), run.folder)
+    assert resumed.step == 4
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
+    run = TrainingRun(experiment(cache), tmp_path / "nan")
+    before = {k: v.clone() for k, v in run.codec.named_parameters()}
+    from codec.training.schedule import position, set_trained_parts
+
+    stage = position(run.config.stages, 0).stage
+    trained = set_trained_parts(run.codec, stage)
+    clip = torch.full((2, 1, 3, 64, 64), float("nan"))
+    run._learn(clip, stage, 1e-3, trained)
+    assert run.skipped == 1
+    assert all(torch.equal(before[k], v) for k, v in run.codec.named_parameters())
