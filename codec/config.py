@@ -32,12 +32,12 @@ class EntropyConfig(_Config):
 class IntraConfig(_Config):
     """The image codec: channels at 1/4 and 1/8, the latent at 1/16."""
 
-    channels: tuple[int, int] = (64, 112)
+    channels: tuple[int, int] = (64, 128)
     depth: int = Field(1, ge=1, le=16)
-    latent: int = 112
+    latent: int = 192
     hyper: int = 48
     hyper_widths: tuple[int, int] = (64, 96)
-    hyper_out: int = 112
+    hyper_out: int = 128
     parameter_widths: tuple[int, ...] = (160,)
     scale_width: int = 48
     gains: bool = True
@@ -71,7 +71,7 @@ class InterConfig(_Config):
 
     family: Literal["tcm", "lite"] = "lite"
     channels: tuple[int, ...] = (48, 96)
-    latent: int = 96
+    latent: int = 128
     hyper: int = 48
     hyper_widths: tuple[int, int] = (64, 96)
     hyper_out: int = 96

@@ -80,7 +80,7 @@ def to_full_size(flow: Tensor, factor: int) -> Tensor:
 
 
 def flow_pyramid(flow: Tensor, levels: int) -> list[Tensor]:
-    """The flow at 1, 1/2, 1/4 .. of its size, each in pixels of its grid (DCVC-TCM's downsampling)."""
+    """The flow at 1, 1/2, 1/4 .. of its size, each in pixels of its grid, as DCVC-TCM halves it."""
     pyramid = [flow]
     for _ in range(levels - 1):
         pyramid.append(resize(pyramid[-1], 0.5) / 2)

@@ -134,18 +134,12 @@ class InterCodec(nn.Module):
             quality: [B] indices 0..63.
             size: the latents' (H / 16, W / 16).
         """
-        estimated, flow, motion_symbols = self.code_motion(
-            frame, state, coder, quality, size
-        )
+        estimated, flow, motion_symbols = self.code_motion(frame, state, coder, quality, size)
         contexts = self.compensation(state.frame, state.feature, flow)
         y = None if coder.decoding else self.encoder(frame, contexts.scales, quality)
         temporal = self.temporal_prior(contexts.scales)
-        y_hat, symbols = self.latent(
-            y, coder, self.prior, quality, size, temporal, state.symbols
-        )
-        decoded, feature = self.decoder(
-            y_hat, contexts.scales, contexts.warped_frame, quality
-        )
+        y_hat, symbols = self.latent(y, coder, self.prior, quality, size, temporal, state.symbols)
+        decoded, feature = self.decoder(y_hat, contexts.scales, contexts.warped_frame, quality)
         new_state = ReferenceState(decoded.clamp(0, 1), feature, motion_symbols, symbols)
         return InterOutput(
             decoded, contexts.warped_frame, estimated, flow, contexts.scales, new_state

@@ -7,11 +7,11 @@ from codec.config import ModelConfig
 from codec.entropy.gains import half_log_range, make_gain
 from codec.entropy.latent import Coder, LatentCodec
 from codec.entropy.priors import make_prior
-from codec.layers import ResidualStack, conv3, subpixel_conv3
+from codec.layers import ResidualStack, conv3, linear_trunk, subpixel_conv1
 
 
 class _IntraEncoder(nn.Module):
-    """4x4 patches -> 1/4 -> 1/8 -> y at 1/16."""
+    """4x4 patches -> 1/4 -> 1/8 -> y at 1/16: a linear trunk with residual blocks on it."""
 
     def __init__(self, channels: tuple[int, int], depth: int, latent: int, gains: bool):
         super().__init__()
@@ -22,31 +22,32 @@ class _IntraEncoder(nn.Module):
         self.down = conv3(fine, coarse, 2)
         self.coarse_body = ResidualStack(coarse, depth)
         self.leave = conv3(coarse, latent, 2)
+        linear_trunk(self.enter, self.down, self.leave)
 
     def forward(self, frame: Tensor, quality: Tensor) -> Tensor:
-        x = F.leaky_relu(self.enter(F.pixel_unshuffle(frame, 4)), 0.01)
+        x = self.enter(F.pixel_unshuffle(frame - 0.5, 4))
         x = self.fine_body(x * self.gain(quality).to(x.dtype))
-        return self.leave(self.coarse_body(F.leaky_relu(self.down(x), 0.01)))
+        return self.leave(self.coarse_body(self.down(x)))
 
 
 class _IntraDecoder(nn.Module):
-    """The encoder's mirror."""
+    """The encoder's mirror, with one residual block more at 1/8, where it is cheapest."""
 
     def __init__(self, channels: tuple[int, int], depth: int, latent: int, gains: bool):
         super().__init__()
         fine, coarse = channels
-        self.up1 = subpixel_conv3(latent, coarse)
-        self.coarse_body = ResidualStack(coarse, depth)
-        self.up2 = subpixel_conv3(coarse, fine)
+        self.up1 = subpixel_conv1(latent, coarse)
+        self.coarse_body = ResidualStack(coarse, depth + 1)
+        self.up2 = subpixel_conv1(coarse, fine)
         self.gain = make_gain(gains, fine)
         self.fine_body = ResidualStack(fine, depth)
         self.leave = conv3(fine, 3 * 16)
+        linear_trunk(self.up1, self.up2, self.leave)
 
     def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        x = self.coarse_body(F.leaky_relu(self.up1(y_hat), 0.01))
-        x = F.leaky_relu(self.up2(x), 0.01)
+        x = self.up2(self.coarse_body(self.up1(y_hat)))
         x = self.fine_body(x * self.gain(quality).to(x.dtype))
-        return F.pixel_shuffle(self.leave(x), 4).float()
+        return F.pixel_shuffle(self.leave(x), 4).float() + 0.5
 
 
 class IntraCodec(nn.Module):

@@ -26,6 +26,25 @@ def transposed_conv3(in_channels: int, out_channels: int, stride: int = 2) -> nn
     )
 
 
+def subpixel_conv1(in_channels: int, out_channels: int, factor: int = 2) -> nn.Sequential:
+    """1x1 convolution and pixel shuffle: size * factor."""
+    return nn.Sequential(conv1(in_channels, out_channels * factor**2), nn.PixelShuffle(factor))
+
+
+def linear_trunk(*modules: nn.Module) -> None:
+    """Begin the convolutions of a trunk as orthogonal maps without a bias.
+
+    Where nothing but residual blocks stands between them, the transform starts close to a linear
+    one that keeps lengths, so that a quantisation step means the same at both ends and training
+    starts from a transform code instead of from noise.
+    """
+    for module in modules:
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.orthogonal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+
 def subpixel_conv3(in_channels: int, out_channels: int, factor: int = 2) -> nn.Sequential:
     """3x3 convolution and pixel shuffle: size * factor."""
     return nn.Sequential(conv3(in_channels, out_channels * factor**2), nn.PixelShuffle(factor))
@@ -67,7 +86,7 @@ class ResBlock(nn.Module):
 
 
 class ResidualStack(nn.Sequential):
-    """``depth`` residual blocks that begin as the identity (their last convolutions start small)."""
+    """``depth`` residual blocks that begin near the identity: their last convolutions start small."""
 
     def __init__(self, channels: int, depth: int):
         blocks = [ResBlock(channels, first_activation=False) for _ in range(depth)]

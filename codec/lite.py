@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.entropy.gains import make_gain
-from codec.layers import ResidualStack, conv1, conv3, subpixel_conv3
+from codec.layers import ResidualStack, conv1, conv3, linear_trunk, subpixel_conv1
 
 
 class ContextualEncoder(nn.Module):
@@ -21,14 +21,15 @@ class ContextualEncoder(nn.Module):
         self.join = conv1(2 * coarse, coarse)
         self.coarse_body = ResidualStack(coarse, 1)
         self.leave = conv3(coarse, latent, 2)
+        linear_trunk(self.enter, self.down, self.join, self.leave)
 
     def forward(self, frame: Tensor, contexts: list[Tensor], quality: Tensor) -> Tensor:
         fine, coarse = contexts
-        patches = F.pixel_unshuffle(frame, 4).to(fine.dtype)
-        x = F.leaky_relu(self.enter(torch.cat((patches, fine), 1)), 0.01)
+        patches = F.pixel_unshuffle(frame - 0.5, 4).to(fine.dtype)
+        x = self.enter(torch.cat((patches, fine), 1))
         x = self.fine_body(x * self.gain(quality).to(x.dtype))
         x = self.join(torch.cat((self.down(x), coarse), 1))
-        return self.leave(self.coarse_body(F.leaky_relu(x, 0.01)))
+        return self.leave(self.coarse_body(x))
 
 
 class ContextualDecoder(nn.Module):
@@ -40,14 +41,15 @@ class ContextualDecoder(nn.Module):
     def __init__(self, channels: tuple[int, int], latent: int, depth: int, gains: bool):
         super().__init__()
         fine, coarse = channels
-        self.up1 = subpixel_conv3(latent, coarse)
+        self.up1 = subpixel_conv1(latent, coarse)
         self.join1 = conv1(2 * coarse, coarse)
         self.coarse_body = ResidualStack(coarse, 1)
-        self.up2 = subpixel_conv3(coarse, fine)
+        self.up2 = subpixel_conv1(coarse, fine)
         self.join2 = conv1(2 * fine, fine)
         self.gain = make_gain(gains, fine)
         self.fine_body = ResidualStack(fine, depth)
         self.leave = conv3(fine, 3 * 16)
+        linear_trunk(self.up1, self.join1, self.up2, self.join2)
         with torch.no_grad():
             self.leave.weight.mul_(0.1)
             self.leave.bias.zero_()
@@ -57,8 +59,7 @@ class ContextualDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         fine, coarse = contexts
         x = self.join1(torch.cat((self.up1(y_hat), coarse), 1))
-        x = self.coarse_body(F.leaky_relu(x, 0.01))
-        x = F.leaky_relu(self.join2(torch.cat((self.up2(x), fine), 1)), 0.01)
+        x = self.join2(torch.cat((self.up2(self.coarse_body(x)), fine), 1))
         feature = self.fine_body(x * self.gain(quality).to(x.dtype))
         added = F.pixel_shuffle(self.leave(feature), 4)
         return warped_frame + added.float(), feature

@@ -9,7 +9,14 @@ from codec.config import InterConfig, ModelConfig
 from codec.entropy.gains import half_log_range
 from codec.entropy.latent import Coder, LatentCodec
 from codec.entropy.priors import ConditionalPrior
-from codec.layers import ResBlock, ResidualStack, conv3, subpixel_conv3, transposed_conv3
+from codec.layers import (
+    ResBlock,
+    ResidualStack,
+    conv3,
+    linear_trunk,
+    subpixel_conv1,
+    transposed_conv3,
+)
 
 
 class TcmMotionEncoder(nn.Sequential):
@@ -54,25 +61,24 @@ class LiteMotionEncoder(nn.Module):
         self.enter = conv3(2 * 16, channels)
         self.body = ResidualStack(channels, 1)
         self.down = conv3(channels, latent, 2)
+        linear_trunk(self.enter, self.down)
 
     def forward(self, flow: Tensor) -> Tensor:
-        x = F.leaky_relu(self.enter(F.pixel_unshuffle(flow, 4)), 0.01)
-        return self.down(self.body(x))
+        return self.down(self.body(self.enter(F.pixel_unshuffle(flow, 4))))
 
 
 class LiteMotionDecoder(nn.Module):
-    """Latent at 1/16 -> flow at 1/2. A linear way round the body lets it learn fast."""
+    """Latent at 1/16 -> flow at 1/2."""
 
     def __init__(self, channels: int, latent: int):
         super().__init__()
-        self.up = subpixel_conv3(latent, channels)
+        self.up = subpixel_conv1(latent, channels)
         self.body = ResidualStack(channels, 1)
         self.leave = conv3(channels, 2 * 16)
-        with torch.no_grad():
-            self.leave.weight.mul_(0.5)
+        linear_trunk(self.up, self.leave)
 
     def forward(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.leave(self.body(F.leaky_relu(self.up(y), 0.01))), 4)
+        return F.pixel_shuffle(self.leave(self.body(self.up(y))), 4)
 
 
 class MotionCodec(nn.Module):
@@ -127,5 +133,3 @@ class MotionCodec(nn.Module):
         # Half precision would round a motion of 10 pixels to a sixteenth of a pixel.
         with torch.autocast(y_hat.device.type, enabled=False):
             return self.decoder(y_hat), symbols
-
-

@@ -381,7 +381,9 @@ def _whole_file(target: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def _cannot_write(target: str | os.PathLike, error: OSError) -> LgmcError:
-    return LgmcError(f"{target} cannot be written ({error.strerror or error}): choose another place")
+    return LgmcError(
+        f"{target} cannot be written ({error.strerror or error}): choose another place"
+    )
 
 
 def _open_stream(source: str | os.PathLike) -> BinaryIO:

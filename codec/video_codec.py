@@ -16,8 +16,8 @@ from codec.layers import pad_to_multiple
 class VideoCodec(nn.Module):
     """A learned video codec.
 
-    Frames go in as [B, 3, H, W] RGB in [0, 1] of any size and come out at that size; inside they are
-    padded right and bottom to :attr:`multiple`.
+    Frames go in as [B, 3, H, W] RGB in [0, 1] of any size and come out at that size; inside they
+    are padded right and bottom to :attr:`multiple`.
     """
 
     def __init__(self, config: ModelConfig):

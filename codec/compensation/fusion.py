@@ -50,5 +50,5 @@ class LiteFusion(nn.Module):
         coarse = self.coarse_body(coarse)
         up = F.pixel_shuffle(self.up(coarse), 2)
         patches = F.pixel_unshuffle(warped_frame, 4).to(fine.dtype)
-        joined = F.leaky_relu(self.join(torch.cat((fine, up, patches), 1)), 0.01)
+        joined = self.join(torch.cat((fine, up, patches), 1))
         return [fine + self.fine_body(joined), coarse]

@@ -1,7 +1,7 @@
 """Motion compensation: the stages that a config lists, run at every scale.
 
-    reference frame, feature --extract--> references
-    references + decoded flow --stages--> contexts --fusion--> contexts of the frame codec
+reference frame, feature --extract--> references
+references + decoded flow --stages--> contexts --fusion--> contexts of the frame codec
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,8 @@ Every coder has ``code(residual, index, prior, part) -> symbols``:
 - ``residual`` [B, C, H, W] is ``(y - mean) * gain``, or None when decoding;
 - ``index`` is the table index of each element: integers, except in training;
 - ``prior`` is the density, ``part`` the name that bits are counted under;
-- ``symbols`` are the rounded residual as floats; the caller forms ``y_hat = mean + symbols / gain``.
+- ``symbols`` are the rounded residual as floats; the caller forms
+  ``y_hat = mean + symbols / gain``.
 
 =============  ========================================================================
 RateModel      training: noise inside the likelihood, straight-through rounding outside
@@ -183,7 +184,7 @@ class StreamDecoder:
 
 
 def _table_index(index: Tensor, prior: Prior) -> tuple[Tensor, Tensor | None]:
-    """The integer table index and, for a conditional prior, which elements are coded (float 0/1)."""
+    """The integer table index and, for a conditional prior, which elements are coded (0 or 1)."""
     if not isinstance(prior, ConditionalPrior):
         return index, None
     index = torch.round(index.float()).clamp(0, prior.levels - 1).to(torch.int32)

@@ -25,14 +25,18 @@ class QualityGain(nn.Module):
     Args:
         channels: C.
         log_span: logarithm of the ratio of the factors at index 63 and 0 before training; the
-            middle of the range begins at 1. For latents half of log(lambda_max / lambda_min) is the
-            rule of high-rate theory (step size ~ 1 / sqrt(lambda)).
+            middle of the range begins at ``middle``. For latents half of
+            log(lambda_max / lambda_min) is the rule of high-rate theory (step size ~ 1 /
+            sqrt(lambda)).
+        middle: the factor in the middle of the range before training.
         knots: how many learned points.
     """
 
-    def __init__(self, channels: int, log_span: float = 0.0, knots: int = 8):
+    def __init__(
+        self, channels: int, log_span: float = 0.0, middle: float = 1.0, knots: int = 8
+    ):
         super().__init__()
-        start = torch.linspace(-0.5, 0.5, knots)[:, None] * log_span
+        start = torch.linspace(-0.5, 0.5, knots)[:, None] * log_span + math.log(middle)
         self.log_gain = nn.Parameter(start.repeat(1, channels))  # [knots, C]
 
     def values(self, quality: Tensor) -> Tensor:
@@ -51,8 +55,10 @@ class NoGain(nn.Module):
         return torch.ones(quality.shape[0], 1, 1, 1, device=quality.device)
 
 
-def make_gain(enabled: bool, channels: int, log_span: float = 0.0) -> nn.Module:
-    return QualityGain(channels, log_span) if enabled else NoGain()
+def make_gain(
+    enabled: bool, channels: int, log_span: float = 0.0, middle: float = 1.0
+) -> nn.Module:
+    return QualityGain(channels, log_span, middle) if enabled else NoGain()
 
 
 def half_log_range(lambda_min: float, lambda_max: float) -> float:

@@ -21,7 +21,7 @@ Coder = RateModel | RateEstimate | StreamEncoder | StreamDecoder
 
 
 class LatentCodec(nn.Module):
-    """A mean-scale hyperprior without auto-regression (Minnen et al. 2018; DCVC-TCM's, with widths).
+    """A mean-scale hyperprior without auto-regression (Minnen et al. 2018), as in DCVC-TCM.
 
     Args:
         part: the name that bits are counted under; z's are under ``<part>_hyper``.
@@ -36,7 +36,7 @@ class LatentCodec(nn.Module):
         scale_width: hidden channels of the exact path.
         previous_symbols: whether the exact path sees the last frame's symbols.
         gains: learned gains over the quality index.
-        log_span: of the latent's gain (see QualityGain).
+        log_span, gain: span and middle of the latent's gain (see QualityGain).
         filters: of the factorised prior.
     """
 
@@ -55,6 +55,7 @@ class LatentCodec(nn.Module):
         previous_symbols: bool = False,
         gains: bool = True,
         log_span: float = 0.0,
+        gain: float = 4.0,
         filters: tuple[int, ...] = (3, 3, 3),
     ):
         super().__init__()
@@ -88,9 +89,9 @@ class LatentCodec(nn.Module):
                 width = inner
             self.parameter_net = nn.Sequential(*layers, conv3(width, parameters))
         self.z_prior = FactorizedPrior(hyper, filters)
-        self.gain = make_gain(gains, latent, log_span)
+        self.gain = make_gain(gains, latent, log_span, gain)
         # What z says about the scaled latent is brought back to the unscaled one.
-        self.hyper_gain = make_gain(gains, out, -log_span)
+        self.hyper_gain = make_gain(gains, out, -log_span, 1 / gain)
         self.scale_path = (
             ExactScalePath(hyper, latent, scale_width, previous_symbols) if exact else None
         )

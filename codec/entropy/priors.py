@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from codec.config import EntropyConfig
 
+
 class _CodingTables(nn.Module):
     """Shared by the priors: the rANS tables as buffers that load into any instance.
 
@@ -37,7 +38,7 @@ class _CodingTables(nn.Module):
         return self.model._quantized_cdf.numel() > 0
 
     def tables(self) -> tuple[list[list[int]], list[int], list[int]]:
-        """The rows of cumulative counts (16 bits), their lengths and the symbol of each row's start."""
+        """Rows of cumulative counts (16 bits), their lengths, the symbol each starts at."""
         if not self.has_tables:
             raise RuntimeError("the entropy tables are not built: call update() after training")
         lengths = self.model._cdf_length.tolist()
@@ -107,9 +108,9 @@ class _Laplace(GaussianConditional):
 class ConditionalPrior(_CodingTables):
     """A zero-mean density whose scale is picked from a table by an integer index.
 
-    The table is geometric: ``scale(i) = scale_min * (scale_max / scale_min) ** (i / (levels - 1))``.
-    Between table entries (a real-valued index, in training) the same formula interpolates. It has no
-    parameters: one instance serves every latent of a codec.
+    The table is geometric: ``scale(i) = scale_min * (scale_max / scale_min) ** (i / (levels-1))``.
+    Between table entries (a real-valued index, in training) the same formula interpolates. It has
+    no parameters: one instance serves every latent of a codec.
 
     Args:
         distribution: ``gaussian`` or ``laplace``.
@@ -159,6 +160,4 @@ class ConditionalPrior(_CodingTables):
 
 def make_prior(config: EntropyConfig) -> ConditionalPrior:
     """The table of densities that a frame codec's latents share."""
-    return ConditionalPrior(
-        config.distribution, config.scale_min, config.scale_max, config.levels
-    )
+    return ConditionalPrior(config.distribution, config.scale_min, config.scale_max, config.levels)

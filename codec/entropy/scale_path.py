@@ -1,11 +1,11 @@
 """The exact scale path: decoded integers -> table indices, the same on every machine.
 
-Float convolutions round differently under other instruction sets, thread counts and devices, and one
-table index that differs between encoder and decoder destroys the rest of a rANS stream. So whatever
-decides a table index here is integer arithmetic: symbols of z and symbols of the previous frame go
-through convolutions with integer weights and activations, carried in float64. Every product and
-every partial sum is an integer below 2^53 and therefore exact in any order of summation; rescaling
-is by powers of two and rounding by floor(x + 1/2).
+Float convolutions round differently under other instruction sets, thread counts and devices, and
+one table index that differs between encoder and decoder destroys the rest of a rANS stream. So
+whatever decides a table index here is integer arithmetic: symbols of z and symbols of the previous
+frame go through convolutions with integer weights and activations, carried in float64. Every
+product and every partial sum is an integer below 2^53 and therefore exact in any order of
+summation; rescaling is by powers of two and rounding by floor(x + 1/2).
 
 Fixed point: activations have 6 fractional bits and lie in [0, 2^14]; weights have 12 and lie in
 [-2^15, 2^15]. With at most 2^12 products a sum (checked), |sum| < 2^41.

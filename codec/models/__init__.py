@@ -99,11 +99,9 @@ def export(codec: VideoCodec, path: Path, card: dict[str, Any], half: bool = Tru
     exported.update()
     tensors = exported.state_dict()
     if half:
-        # Only learned parameters: CompressAI's buffers hold values (bounds of 1e-9) that float16 has not.
+        # Only learned parameters: CompressAI's buffers hold bounds (1e-9) that float16 has not.
         learned = {name for name, _ in exported.named_parameters()}
-        tensors = {
-            k: v.half() if k in learned and _fits_half(v) else v for k, v in tensors.items()
-        }
+        tensors = {k: v.half() if k in learned and _fits_half(v) else v for k, v in tensors.items()}
     save_model(path, tensors, codec.config, card)
     return weights_digest(tensors, codec.config)
 
@@ -128,4 +126,6 @@ def _locate(name: str | Path) -> Path:
     if path.suffix == ".safetensors" or path.exists():
         return path
     known = ", ".join(shipped) or "none"
-    raise ModelError(f"no model {str(name)!r}: those that ship are {known}; or name a .safetensors file")
+    raise ModelError(
+        f"no model {str(name)!r}: those that ship are {known}; or name a .safetensors file"
+    )

@@ -69,11 +69,17 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such model file; `lgmc models` lists those that ship") from None
+        raise ModelError(
+            f"{path}: no such model file; `lgmc models` lists those that ship"
+        ) from None
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a model file ({error}); name a .safetensors of ours") from None
+        raise ModelError(
+            f"{path}: not a model file ({error}); name a .safetensors of ours"
+        ) from None
     if metadata.get("format") != FORMAT:
-        raise ModelError(f"{path}: holds no {FORMAT} model; import it or train one with this version")
+        raise ModelError(
+            f"{path}: holds no {FORMAT} model; import it or train one with this version"
+        )
     return metadata
 
 
@@ -90,5 +96,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, An
     tensors = load_file(path)
     digest = weights_digest(tensors, config)
     if digest.hex() != metadata.get("digest"):
-        raise ModelError(f"{path}: the weights do not fit their digest: the file is damaged; get it again")
+        raise ModelError(
+            f"{path}: the weights do not fit their digest: the file is damaged; get it again"
+        )
     return tensors, config, json.loads(metadata.get("card", "{}")), digest

@@ -145,9 +145,7 @@ class ClipSampler:
         Raises:
             ConfigError: no clip is long or large enough.
         """
-        able = [
-            c for c in self.clips if c.frames >= frames and min(c.height, c.width) >= crop
-        ]
+        able = [c for c in self.clips if c.frames >= frames and min(c.height, c.width) >= crop]
         if not able:
             raise ConfigError(f"no clip has {frames} frames of at least {crop}x{crop} pixels")
         random = np.random.default_rng([self.seed, step])

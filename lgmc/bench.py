@@ -1,0 +1,39 @@
+"""Measure speed, operations and memory on this machine.
+
+Each suite first checks that results are right, and measures nothing where they are not. Quote
+figures of an otherwise idle machine only.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.registry import suites
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(suites())}")
+    parser.add_argument("--model", default="lite", metavar="NAME|FILE", help="default lite")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of each timed process")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="the report as JSON, in a file or here"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from benchmarks.runner import describe, save
+    from benchmarks.runner import run as measure
+    from codec.errors import ConfigError
+
+    names = args.suites or suites()
+    unknown = [name for name in names if name not in suites()]
+    if unknown:
+        raise ConfigError(f"no suite {unknown[0]!r}: there are {', '.join(suites())}")
+    report = measure(names, {"model": args.model, "threads": args.threads})
+    if args.json == "-":
+        print(json.dumps(report, indent=1))
+        return 0
+    if args.json:
+        save(report, Path(args.json))
+    print(describe(report))
+    return 0
