@@ -372,6 +372,9 @@ def _whole_file(target: str | os.PathLike) -> Iterator[BinaryIO]:
     try:
         yield file.stream
         file.commit()
+    except LgmcError:  # a closed pipe is one, and an OSError too
+        file.discard()
+        raise
     except OSError as error:
         file.discard()
         raise _cannot_write(target, error) from None

@@ -32,9 +32,7 @@ class QualityGain(nn.Module):
         knots: how many learned points.
     """
 
-    def __init__(
-        self, channels: int, log_span: float = 0.0, middle: float = 1.0, knots: int = 8
-    ):
+    def __init__(self, channels: int, log_span: float = 0.0, middle: float = 1.0, knots: int = 8):
         super().__init__()
         start = torch.linspace(-0.5, 0.5, knots)[:, None] * log_span + math.log(middle)
         self.log_gain = nn.Parameter(start.repeat(1, channels))  # [knots, C]

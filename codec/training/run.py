@@ -87,7 +87,13 @@ class TrainingRun:
         end = min(total_steps(self.config.stages), stop_at or sys.maxsize)
         result: dict[str, float] = {}
         with _Log(self.folder, self.step) as log:
-            log.event("start", step=self.step, clips=len(self.clips), held_out=len(self.held_out))
+            log.event(
+                "start",
+                step=self.step,
+                clips=len(self.clips),
+                held_out=len(self.held_out),
+                config=self.experiment.model_dump(mode="json"),
+            )
             batches = iter(self._loader(end))
             row = -1
             while self.step < end:
@@ -186,11 +192,12 @@ class TrainingRun:
             print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
 
     def _check_same_model(self) -> None:
-        """A schedule may be changed between sessions of a run, its model may not."""
+        """Schedule and lambdas may be changed between sessions of a run, the network may not."""
         path = self.folder / "config.yaml"
         if path.exists():
-            before = yaml.safe_load(path.read_text()).get("model")
-            if before != self.experiment.model.model_dump(mode="json"):
+            before = yaml.safe_load(path.read_text()).get("model") or {}
+            now = self.experiment.model.model_dump(mode="json")
+            if any(before.get(part) != now[part] for part in ("intra", "inter")):
                 raise ConfigError(
                     f"{self.folder}: holds a run of another model; choose another --out"
                 )

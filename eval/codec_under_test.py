@@ -1,0 +1,98 @@
+"""What the evaluation asks of a codec: a file from frames, frames from that file, and its identity.
+
+Anchors (``eval.anchors``) and our models (``eval.learned``) both answer to this, so that everything
+after it (bits, metrics, times, result files) is one path for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from codec.video.format import Frame
+    from eval.sequences import Sequence
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What encoding left behind besides the file.
+
+    seconds: wall time of the whole encode, reading included. first_frame_seconds: the part of it
+    before the first frame was done (warm-up), None where it cannot be told apart.
+    arguments: the exact call, as a list of words. frame_bytes, frame_types: per frame, in order;
+    frame_types "I" or "P"; None where unknown. The bytes may sum to less than the file's, which
+    also holds headers.
+    """
+
+    seconds: float
+    first_frame_seconds: float | None
+    arguments: list[str]
+    frame_bytes: list[int] | None = None
+    frame_types: list[str] | None = None
+
+
+class CodecUnderTest(Protocol):
+    """A codec at one intra period, able to encode any sequence at any of its levels."""
+
+    name: str
+    """As in tables and file names, e.g. "x265-veryslow" or "lite"."""
+    parameter: str
+    """What a level is: "qp" or "quality"."""
+    extension: str
+    """Of its files, e.g. ".265"."""
+
+    def identity(self) -> dict[str, str]:
+        """Everything besides input, level and intra period that decides the result."""
+        ...
+
+    def encode(self, sequence: Sequence, level: int, target: Path) -> Encoded:
+        """Write ``sequence`` at ``level`` to the file ``target``."""
+        ...
+
+    def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:
+        """The frames of the file ``source`` in the format of ``sequence``."""
+        ...
+
+
+@dataclass
+class FrameClock:
+    """Seconds spent inside an iterator's next(), the first call apart.
+
+    Only the time until a frame is there counts, not what its receiver does with it.
+    """
+
+    first: float = 0.0
+    rest: float = 0.0
+    frames: int = field(default=0)
+
+    def over(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The same frames, timed."""
+        from time import perf_counter
+
+        while True:
+            start = perf_counter()
+            frame = next(frames, None)
+            spent = perf_counter() - start
+            if self.frames == 0:
+                self.first = spent
+            else:
+                self.rest += spent
+            if frame is None:
+                return
+            self.frames += 1
+            yield frame
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.first + self.rest
+
+
+def frames_per_second(frames: int, seconds: float, first: float | None) -> float | None:
+    """Steady speed: the frames after the first over their time; None with one frame or no time."""
+    if first is None:
+        return frames / seconds if seconds > 0.0 else None
+    return (frames - 1) / (seconds - first) if frames > 1 and seconds > first else None

@@ -1,0 +1,87 @@
+"""Our own models as ``eval.codec_under_test`` asks for a codec: codec.session and real files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from codec.errors import ConfigError
+from eval.codec_under_test import Encoded
+from eval.conditions import code_digest
+from eval.sequences import Sequence
+
+if TYPE_CHECKING:
+    from codec.video.format import Frame
+
+MAX_QUALITY = 63
+
+
+class Model:
+    """A model that ships, by name, or one in a file, at one intra period on one device.
+
+    Raises ModelError where it cannot be loaded.
+    """
+
+    parameter = "quality"
+    extension = ".lgmc"
+
+    def __init__(self, name: str | Path, intra_period: int = 32, device: str = "cpu") -> None:
+        import codec
+
+        self._model = codec.load(name, device=device)
+        self.name = self._model.name
+        self.intra_period = intra_period
+        self.device = device
+
+    def identity(self) -> dict[str, str]:
+        """Name, digest of the weights, and digest of the sources that code and decode."""
+        sources = code_digest("codec", "kernels", without=("training",))
+        return {
+            "model": self._model.name,
+            "weights": self._model.digest.hex(),
+            "code": sources,
+            "device": self.device,
+        }
+
+    def encode(self, sequence: Sequence, level: int, target: Path) -> Encoded:
+        """Write the .lgmc stream of ``sequence`` at quality index ``level`` (0..63).
+
+        Raises ConfigError for a quality out of range, LgmcError for what the codec refuses.
+        """
+        from codec.session import encode
+
+        if not 0 <= level <= MAX_QUALITY:
+            raise ConfigError(f"a quality is 0..{MAX_QUALITY}, not {level}")
+        stamps: list[float] = []
+        start = perf_counter()
+        report = encode(
+            sequence.path,
+            target,
+            model=self._model,
+            quality=level,
+            intra_period=self.intra_period,
+            frames=sequence.frames,
+            digests=False,
+            device=self.device,
+            progress=lambda *_: stamps.append(perf_counter()),
+            **sequence.reader_options,
+        )
+        seconds = perf_counter() - start
+        words = f"lgmc encode {sequence.path.name} {target.name} --model {self.name}"
+        words += f" --quality {level} --intra-period {self.intra_period} --frames {sequence.frames}"
+        return Encoded(
+            seconds,
+            stamps[0] - start if stamps else None,
+            words.split(" "),
+            [frame["bytes"] for frame in report.frames],
+            [frame["type"] for frame in report.frames],
+        )
+
+    def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:
+        """The decoded frames; the stream itself carries the format."""
+        from codec.session import decode
+
+        with decode(source, model=self._model, device=self.device) as frames:
+            yield from frames

@@ -1,0 +1,168 @@
+"""The RD plot: one panel per sequence and one of their average, as PNG and SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.results import RdResults, ResultsError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABELS = {
+    "psnr_y": "PSNR Y (dB)",
+    "psnr_u": "PSNR U (dB)",
+    "psnr_v": "PSNR V (dB)",
+    "psnr_yuv611": "PSNR YUV 6:1:1 (dB)",
+    "psnr_rgb": "PSNR RGB (dB)",
+    "ms_ssim": "MS-SSIM RGB, -10 log10(1 - x) (dB)",
+}
+
+PLOTTED = ("psnr_rgb", "psnr_yuv611", "ms_ssim")
+"""The metrics that an evaluation draws."""
+
+# Okabe and Ito's colours, told apart with colour-blind eyes and, by the markers, in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def average_curve(results: RdResults, metric: str) -> list[tuple[float, float]]:
+    """(bpp, dB) averaged over sequences, level by level, by ascending rate.
+
+    Only levels that every sequence has count, so that each point is of the same set. Empty where
+    the metric does not apply to one of them.
+    """
+    by_level: dict[int, list[tuple[float, float]]] = {}
+    for info in results.sequences:
+        points = results.points_of(info.name)
+        curve = results.curve(info.name, metric)
+        if not curve:
+            return []
+        for point, pair in zip(points, curve, strict=True):
+            by_level.setdefault(point.level, []).append(pair)
+    full = [pairs for pairs in by_level.values() if len(pairs) == len(results.sequences)]
+    return sorted(
+        (sum(p[0] for p in pairs) / len(pairs), sum(p[1] for p in pairs) / len(pairs))
+        for pairs in full
+    )
+
+
+def plot_rd(
+    results: Sequence[RdResults],
+    target: str | Path,
+    *,
+    metric: str = "psnr_rgb",
+    log_rate: bool = True,
+) -> list[Path]:
+    """Draw the curves of several codecs to ``target`` with .png and .svg for its suffix.
+
+    log_rate: a logarithmic axis of bits per pixel. Returns the files written. Raises ResultsError
+    where no codec has a point of this metric or a file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(info.name for one in results for info in one.sequences))
+    panels = [name for name in names if any(one.curve(name, metric) for one in results)]
+    if not panels:
+        raise ResultsError(f"nothing to plot: no point has {metric}")
+    count = len(panels) + (len(panels) > 1)
+    columns = count if count <= 3 else 2 if count == 4 else 3
+    rows = math.ceil(count / columns)
+    # constrained layout: titles, the legend below and the conditions get their own room
+    figure = Figure(figsize=(4.6 * columns + 0.4, 3.7 * rows + 1.0), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis, name in zip(axes, panels, strict=False):
+        _panel(axis, [one.curve(name, metric) for one in results], log_rate)
+        axis.set_title(name, fontsize=11)
+    used = len(panels)
+    if used > 1:
+        _panel(axes[used], [average_curve(one, metric) for one in results], log_rate)
+        axes[used].set_title(f"average of {used} sequences", fontsize=11, fontweight="bold")
+        used += 1
+    for axis in axes[used:]:
+        axis.set_axis_off()
+    for axis in axes[max(0, used - columns) : used]:
+        axis.set_xlabel("bits per pixel" + (" (log scale)" if log_rate else ""))
+    for axis in axes[:used:columns]:
+        axis.set_ylabel(LABELS[metric])
+    handles, labels = _legend(figure.axes, [one.codec for one in results])
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False
+    )
+    figure.suptitle(_title(results), fontsize=9, color="#444444")
+    return _save(figure, Path(target))
+
+
+def _panel(axis: Axes, curves: list[list[tuple[float, float]]], log_rate: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+    for index, curve in enumerate(curves):
+        if curve:
+            rates, values = zip(*curve, strict=True)
+            style = {
+                "color": _COLOURS[index % len(_COLOURS)],
+                "marker": _MARKERS[index % len(_MARKERS)],
+                "linestyle": "-" if index < len(_COLOURS) else "--",
+            }
+            axis.plot(rates, values, linewidth=1.4, markersize=5, label=str(index), **style)
+    if log_rate:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(_rate_ticks(axis.get_xlim()))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_xlim(left=0)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.grid(True, which="major", color="#dddddd", linewidth=0.7)
+    axis.set_axisbelow(True)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.tick_params(labelsize=9)
+
+
+def _rate_ticks(limits: tuple[float, float]):
+    """As many round numbers to a decade as there is room for."""
+    from matplotlib.ticker import LogLocator
+
+    decades = math.log10(limits[1] / limits[0])
+    if decades < 1:
+        return LogLocator(subs=(1, 1.5, 2, 3, 5, 7))
+    return LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,))
+
+
+def _legend(axes: list[Axes], codecs: list[str]):
+    handles = {}
+    for axis in axes:
+        for line in axis.get_lines():
+            handles.setdefault(int(line.get_label()), line)
+    order = sorted(handles)
+    return [handles[index] for index in order], [codecs[index] for index in order]
+
+
+def _title(results: Sequence[RdResults]) -> str:
+    frames = sorted({info.frames for one in results for info in one.sequences})
+    count = str(frames[0]) if len(frames) == 1 else f"{frames[0]} to {frames[-1]}"
+    periods = sorted({one.conditions.intra_period for one in results})
+    period = ", ".join(str(one) for one in periods)
+    date = max(one.conditions.date for one in results)[:10]
+    return f"{count} frames, intra period {period}, {date}"
+
+
+def _save(figure, target: Path) -> list[Path]:
+    stem = target.with_suffix("") if target.suffix in (".png", ".svg") else target
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not again for every file
+    written = []
+    for suffix in (".png", ".svg"):
+        path = stem.with_name(stem.name + suffix)
+        try:
+            figure.savefig(path, dpi=150)
+        except OSError as exc:
+            raise ResultsError(
+                f"{path} cannot be written ({exc.strerror or exc}): choose another folder"
+            ) from exc
+        written.append(path)
+    return written

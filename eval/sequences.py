@@ -1,0 +1,119 @@
+"""The sequences of an evaluation: what a path holds, with formats, lengths and digests."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codec.errors import ConfigError, VideoError
+from codec.video.format import VideoFormat
+
+if TYPE_CHECKING:
+    from codec.video.reader import VideoReader
+
+VIDEO_SUFFIXES = frozenset(
+    ".y4m .yuv .mp4 .mkv .mov .avi .webm .m4v .ts .264 .h264 .265 .hevc .obu .266 .nut".split()
+)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """The first ``frames`` frames of one clip.
+
+    name: unique within an evaluation. digest: SHA-256 of the format and of these frames' planes,
+    the same however the clip is stored. reader_options: how a raw file is read (size, fps, pix_fmt,
+    matrix, range), as codec.video.reader.open_reader takes them.
+    """
+
+    name: str
+    path: Path
+    format: VideoFormat
+    frames: int
+    digest: str
+    reader_options: dict[str, Any] = field(default_factory=dict)
+
+    def open(self) -> VideoReader:
+        """A fresh reader of exactly these frames; use it in a with statement."""
+        from codec.video.reader import open_reader
+
+        return open_reader(self.path, frames=self.frames, **self.reader_options)
+
+    @property
+    def pixels(self) -> int:
+        """Luma pixels of all frames: what bits per pixel are divided by."""
+        return self.format.width * self.format.height * self.frames
+
+
+def find_sequences(
+    path: str | Path, *, frames: int | None = None, **reader_options: Any
+) -> list[Sequence]:
+    """The sequences at ``path``, sorted by name.
+
+    path: one video file, one folder of images (one sequence), or a folder whose video files and
+    folders of images are a sequence each; other files in it are passed over. frames: at most so
+    many from the start of each, all when None. A reader option that is None counts as not given.
+    Every sequence is read once, to count its frames and to know it by its digest.
+
+    Raises ConfigError for frames < 1, VideoError where there is nothing or a clip cannot be read.
+    """
+    if frames is not None and frames < 1:
+        raise ConfigError(f"the number of frames must be at least 1, not {frames}")
+    options = {name: value for name, value in reader_options.items() if value is not None}
+    places = _places(Path(path))
+    return [
+        _sequence(place, name, frames, options)
+        for place, name in zip(places, _unique_names(places), strict=True)
+    ]
+
+
+def _places(path: Path) -> list[Path]:
+    """The clips at a path. Clips in a folder count before loose pictures beside them."""
+    if not path.exists():
+        raise VideoError(f"{path} does not exist: give a video file or a folder of clips")
+    if not path.is_dir():
+        return [path]
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    places = [
+        entry
+        for entry in entries
+        if (entry.is_dir() and _holds_images(entry))
+        or (entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES)
+    ]
+    if not places and _holds_images(path):
+        return [path]
+    if not places:
+        raise VideoError(f"{path} holds no video files and no pictures: give a folder of clips")
+    return places
+
+
+def _holds_images(folder: Path) -> bool:
+    from codec.video.images import SUFFIXES
+
+    return any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
+
+
+def _unique_names(places: list[Path]) -> list[str]:
+    """The stem of each path, or its whole name where two stems are equal."""
+    stems = [place.name if place.is_dir() else place.stem for place in places]
+    return [
+        stem if stems.count(stem) == 1 else place.name
+        for stem, place in zip(stems, places, strict=True)
+    ]
+
+
+def _sequence(path: Path, name: str, frames: int | None, options: dict[str, Any]) -> Sequence:
+    from codec.video.reader import open_reader
+
+    with open_reader(path, frames=frames, **options) as reader:
+        video_format = reader.format
+        digest = hashlib.sha256(f"{video_format!r}".encode())
+        count = 0
+        for frame in reader:
+            for plane in frame:
+                digest.update(plane.data)
+            count += 1
+    if count == 0:
+        raise VideoError(f"{path} has no frames")
+    return Sequence(name, path, video_format, count, digest.hexdigest(), options)

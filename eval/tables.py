@@ -1,0 +1,101 @@
+"""An evaluation as text: RD points, and BD-rates with everything that qualifies them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from eval.bdrate import CONTROL_METHOD, METHOD, BdDelta
+from eval.compare import Comparison
+from eval.results import RdResults
+
+_POINT_HEAD = (
+    "codec",
+    "sequence",
+    "level",
+    "bpp",
+    "kbit/s",
+    "PSNR RGB",
+    "PSNR Y",
+    "PSNR 6:1:1",
+    "MS-SSIM",
+)
+
+
+def points_table(results: Sequence[RdResults]) -> list[str]:
+    """One line per point, by sequence and codec."""
+    rows = []
+    for name in dict.fromkeys(info.name for one in results for info in one.sequences):
+        for one in results:
+            for point in one.points_of(name):
+                metrics = point.metrics
+                rows.append(
+                    (
+                        one.codec,
+                        name,
+                        f"{one.parameter} {point.level}",
+                        f"{point.bpp:.4f}",
+                        f"{point.kbps:.1f}",
+                        *(
+                            _number(metrics.get(m), 2)
+                            for m in ("psnr_rgb", "psnr_y", "psnr_yuv611")
+                        ),
+                        _number(metrics.get("ms_ssim"), 4),
+                    )
+                )
+    return align([_POINT_HEAD, *rows])
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """One comparison: per sequence and mean, the interpolation, the overlap, the warnings."""
+    title = (
+        f"BD-rate of {comparison.test} against {comparison.anchor}, {comparison.metric}, "
+        f"{METHOD} ({CONTROL_METHOD} beside it); negative is less rate"
+    )
+    rows = [("sequence", "BD-rate", CONTROL_METHOD, "BD quality", "overlap")]
+    remarks = [f"note: {note}" for note in comparison.warnings]
+    for name, delta in comparison.deltas.items():
+        if isinstance(delta, BdDelta):
+            rows.append((name, *_delta(delta)))
+            remarks += [f"note: {name}: {note}" for note in delta.warnings]
+        else:
+            rows.append((name, "none", "", "", ""))
+            remarks.append(f"note: {name}: {delta}")
+    mean = comparison.mean_rate_percent
+    count = f"mean of {len(comparison.computed)}"
+    if mean is not None and len(comparison.deltas) > 1:
+        quality = comparison.mean_quality_db
+        rows.append((count, f"{mean:+.2f} %", "", _number(quality, 3, " dB", "+"), ""))
+    return [title, *("  " + line for line in align(rows)), *("  " + line for line in remarks)]
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns padded to their widest cell: words to the left, the first row a heading."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    numeric = [
+        all(_is_number(row[i]) for row in rows[1:]) and len(rows) > 1 for i in range(len(rows[0]))
+    ]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _delta(delta: BdDelta) -> tuple[str, ...]:
+    return (
+        f"{delta.rate_percent:+.2f} %",
+        f"{delta.rate_percent_akima:+.2f} %",
+        _number(delta.quality_db, 3, " dB", "+"),
+        f"{delta.overlap:.0%}",
+    )
+
+
+def _number(value: float | None, digits: int, unit: str = "", sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.{digits}f}{unit}"
+
+
+def _is_number(cell: str) -> bool:
+    return cell in ("", "-", "none") or re.fullmatch(r"[-+]?[\d.]+( ?%| dB)?", cell) is not None

@@ -1,0 +1,1 @@
+"""The command ``lgmc``: one file per verb. Nothing imports this package."""

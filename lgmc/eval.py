@@ -1,0 +1,137 @@
+"""Rate-distortion points and BD-rates of models and of x264 and x265 on the same frames.
+
+Every point is a real file, decoded from that file. DIR gets a JSON file per codec (for lgmc
+bdrate), points.csv, bdrate.json and RD plots. What was measured there before is not measured again.
+A point that fails is reported, the others go on, and the exit code is then 1. docs/protocol.md has
+the conditions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from codec.errors import ConfigError
+from eval import QPS, QUALITIES
+from lgmc.arguments import add_machine, add_reading, apply_machine, integer, reader_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME|FILE",
+        help="a model; may be given several times (default lite), none: anchors alone",
+    )
+    parser.add_argument(
+        "--sequences",
+        required=True,
+        metavar="PATH",
+        help="a video file, a folder of pictures, or a folder of those",
+    )
+    parser.add_argument(
+        "--anchors",
+        default="x264,x265",
+        metavar="A,B",
+        help="x264-medium, x264-veryslow, x265-medium, x265-veryslow; x264, x265: both presets; "
+        "all; none (default x264,x265)",
+    )
+    parser.add_argument(
+        "--qualities",
+        type=_levels(63),
+        default=QUALITIES,
+        metavar="Q,Q",
+        help=f"quality indices of the models (default {_joined(QUALITIES)})",
+    )
+    parser.add_argument(
+        "--qps",
+        type=_levels(51),
+        default=QPS,
+        metavar="QP,QP",
+        help=f"qps of the anchors (default {_joined(QPS)})",
+    )
+    parser.add_argument(
+        "--frames", type=integer(1), metavar="N", help="only the first N frames of each sequence"
+    )
+    parser.add_argument(
+        "--intra-period",
+        type=integer(0, 65535),
+        default=32,
+        metavar="N",
+        help="an I frame every N frames, for every codec; 0: only the first (default 32)",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder for the results")
+    parser.add_argument(
+        "--force", action="store_true", help="measure again what was measured before"
+    )
+    parser.add_argument("--json", action="store_true", help="everything as JSON on standard output")
+    add_reading(parser)
+    add_machine(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from eval.anchors import anchor_names
+
+    anchors = anchor_names(args.anchors)
+    models = [name for name in args.model or ["lite"] if name != "none"]
+    if not anchors and not models:
+        raise ConfigError("nothing to evaluate: --model none and --anchors none leave no codec")
+    if models:
+        apply_machine(args)
+    from eval.run import evaluate
+    from eval.tables import comparison_lines, points_table
+
+    evaluation = evaluate(
+        args.sequences,
+        models=models,
+        anchors=anchors,
+        qualities=args.qualities,
+        qps=args.qps,
+        frames=args.frames,
+        intra_period=args.intra_period,
+        out=Path(args.out),
+        force=args.force,
+        device=args.device,
+        reader_options=reader_options(args),
+        report=lambda line: print(f"eval: {line}", file=sys.stderr, flush=True),
+    )
+    failures = evaluation.failures
+    if args.json:
+        content = {
+            "results": [one.model_dump(mode="json") for one in evaluation.results],
+            "comparisons": [one.to_json() for one in evaluation.comparisons],
+            "files": [str(path) for path in evaluation.files],
+        }
+        print(json.dumps(content, indent=1, allow_nan=False))
+    else:
+        print("\n".join(points_table(evaluation.results)))
+        for comparison in evaluation.comparisons:
+            print("", *comparison_lines(comparison), sep="\n")
+        print(f"\nwritten to {args.out}: {', '.join(path.name for path in evaluation.files)}")
+    for codec, failure in failures:
+        print(
+            f"eval: no point of {codec} at {failure.level} on {failure.sequence}: {failure.error}",
+            file=sys.stderr,
+        )
+    return 1 if failures else 0
+
+
+def _levels(top: int):
+    """An argparse type: "22,27" -> (22, 27), each 0..top."""
+    level = integer(0, top)
+
+    def parse(text: str) -> tuple[int, ...]:
+        levels = tuple(level(part) for part in text.split(",") if part.strip())
+        if not levels:
+            raise argparse.ArgumentTypeError(f"{text!r} holds no number; give them as 22,27,32")
+        if len(set(levels)) != len(levels):
+            raise argparse.ArgumentTypeError(f"{text!r} holds a number twice")
+        return levels
+
+    return parse
+
+
+def _joined(levels: tuple[int, ...]) -> str:
+    return ",".join(map(str, levels))

@@ -1,0 +1,33 @@
+"""docs/protocol.md names what the result files hold and what the anchors are given."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from eval import results
+from eval.anchors import ANCHORS
+from eval.bdrate import MIN_OVERLAP, WARN_OVERLAP
+from eval.metrics import METRICS, PSNR_CAP
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+RECORDS = ("SequenceInfo", "PerFrame", "RdPoint", "Failure", "Conditions", "RdResults")
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_field_is_documented(record):
+    schema = TEXT[TEXT.index("format       ") :]
+    for field in getattr(results, record).model_fields:
+        assert re.search(rf"\b{field}\b", schema), f"{record}.{field}"
+
+
+def test_metrics_limits_and_options_are_those_of_the_code():
+    assert all(f"`{metric}`" in TEXT for metric in METRICS)
+    assert f"{PSNR_CAP:.0f} dB" in TEXT
+    assert f"{MIN_OVERLAP:.0%}".replace("%", " %") in TEXT
+    assert f"{WARN_OVERLAP:.0%}".replace("%", " %") in TEXT
+    for kind in ANCHORS.values():
+        options = kind.encoder_options("QP", 32)
+        words = options.get("x264-params") or options["x265-params"]
+        assert words.removesuffix(":log-level=error") in TEXT
+        assert kind.message_units in TEXT

@@ -1,0 +1,196 @@
+"""Evaluations as a whole, with real encoders and a real model, at sizes that take seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codec.errors import ConfigError, LgmcError
+from codec.video.synthetic import write_synthetic
+from eval import conditions
+from eval.anchors import Anchor
+from eval.plot import average_curve, plot_rd
+from eval.results import ResultsError, load_results
+from eval.run import evaluate
+
+QPS = (22, 28, 34, 40)
+ANCHORS = ["x264-medium", "x265-medium"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_synthetic("pan", folder / "pan.y4m", 64, 48, 4, seed=1)
+    write_synthetic("zoom", folder / "zoom.y4m", 64, 48, 3, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(clips, tmp_path_factory):
+    """(Evaluation, its folder, the lines reported) of both anchors on both clips."""
+    out, lines = tmp_path_factory.mktemp("out") / "deeper", []
+    evaluation = evaluate(clips, anchors=ANCHORS, qps=QPS, out=out, report=lines.append)
+    return evaluation, out, lines
+
+
+def test_every_codec_has_every_point_on_every_sequence(done):
+    evaluation, _, lines = done
+    assert [one.codec for one in evaluation.results] == ANCHORS
+    for one in evaluation.results:
+        assert [(p.sequence, p.level) for p in one.points] == [
+            (name, qp) for name in ("pan", "zoom") for qp in QPS
+        ]
+        assert [info.frames for info in one.sequences] == [4, 3]
+    assert len(lines) == 16
+    assert evaluation.failures == []
+
+
+def test_bits_are_the_bytes_of_the_file(done, clips, tmp_path):
+    evaluation, _, _ = done
+    from eval.sequences import find_sequences
+
+    sequence = find_sequences(clips / "pan.y4m")[0]
+    Anchor("x264-medium").encode(sequence, 28, tmp_path / "again.264")
+    point = next(p for p in evaluation.results[0].points if (p.sequence, p.level) == ("pan", 28))
+    assert point.bytes == (tmp_path / "again.264").stat().st_size
+    assert point.bpp == pytest.approx(point.bytes * 8 / (64 * 48 * 4))
+    assert point.kbps == pytest.approx(point.bytes * 8 / (4 / 24) / 1000)
+    rows = point.per_frame.metrics["psnr_y"]
+    assert point.metrics["psnr_y"] == pytest.approx(sum(rows) / 4)
+    assert point.metrics["ms_ssim"] is None  # sides of 160 pixels or less
+
+
+def test_the_files_and_their_conditions(done):
+    evaluation, out, _ = done
+    names = {path.name for path in evaluation.files}
+    assert {"x264-medium.json", "x265-medium.json", "points.csv", "rd_psnr_rgb.png"} <= names
+    assert all(path.stat().st_size > 0 for path in evaluation.files)
+    loaded = load_results(out / "x265-medium.json")
+    assert loaded == evaluation.results[1]
+    assert loaded.conditions.intra_period == 32
+    assert loaded.conditions.codec["ffmpeg"] != "unknown"
+    assert "keyint=32" in loaded.conditions.codec["options"]
+    assert loaded.conditions.machine == conditions.machine()
+
+
+def test_a_second_run_redoes_nothing_and_force_redoes_all(done, clips, monkeypatch):
+    evaluation, out, _ = done
+    calls = []
+    encode = Anchor.encode
+
+    def counted(self, sequence, level, target):
+        calls.append(level)
+        return encode(self, sequence, level, target)
+
+    monkeypatch.setattr(Anchor, "encode", counted)
+    again = evaluate(clips, anchors=ANCHORS, qps=(*QPS, 46), out=out)
+    assert calls == [46] * 4
+    assert again.results[0].points[:4] == evaluation.results[0].points[:4]
+    calls.clear()
+    evaluate(clips / "pan.y4m", anchors=ANCHORS[:1], qps=QPS[:2], out=out, force=True)
+    assert sorted(calls) == [22, 28]
+    calls.clear()
+    evaluate(clips / "pan.y4m", anchors=ANCHORS[:1], qps=QPS[:2], out=out, intra_period=2)
+    assert sorted(calls) == [22, 28]
+
+
+def test_one_failing_point_does_not_stop_the_others(clips, tmp_path, monkeypatch):
+    encode = Anchor.encode
+
+    def failing(self, sequence, level, target):
+        if level == 28:
+            raise LgmcError("as a test wants")
+        if level == 34:
+            raise ZeroDivisionError("a fault of ours")
+        return encode(self, sequence, level, target)
+
+    monkeypatch.setattr(Anchor, "encode", failing)
+    evaluation = evaluate(clips / "pan.y4m", anchors=ANCHORS[:1], qps=QPS, out=tmp_path)
+    assert [point.level for point in evaluation.results[0].points] == [22, 40]
+    errors = [failure.error for _, failure in evaluation.failures]
+    assert errors == ["as a test wants", "ZeroDivisionError: a fault of ours"]
+    assert load_results(tmp_path / "x264-medium.json").failures[0].level == 28
+    monkeypatch.setattr(Anchor, "encode", encode)
+    again = evaluate(clips / "pan.y4m", anchors=ANCHORS[:1], qps=QPS, out=tmp_path)
+    assert [point.level for point in again.results[0].points] == list(QPS)
+
+
+def test_an_interrupted_evaluation_ends_at_once_and_goes_on_later(clips, tmp_path):
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(clips, anchors=ANCHORS, qps=QPS, out=tmp_path, report=interrupt)
+    kept = len(list((tmp_path / "points").glob("*.json")))
+    assert 1 <= kept < 16
+    assert not (tmp_path / "points.csv").exists()
+
+
+def test_what_stops_the_whole(clips, tmp_path):
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        evaluate(clips, out=tmp_path)
+    with pytest.raises(ConfigError, match="a qp is 0..51, not 60"):
+        evaluate(clips, anchors=ANCHORS, qps=(22, 60), out=tmp_path)
+    with pytest.raises(ConfigError, match="same qp is given twice"):
+        evaluate(clips, anchors=ANCHORS, qps=(22, 22), out=tmp_path)
+    with pytest.raises(ConfigError, match="no anchor 'vvc'"):
+        evaluate(clips, anchors=["vvc"], out=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="cannot be made"):
+        evaluate(clips, anchors=ANCHORS, out=tmp_path / "file" / "out")
+
+
+def test_a_damaged_cache_entry_is_measured_again(clips, tmp_path):
+    arguments = {"anchors": ANCHORS[:1], "qps": (30, 36), "out": tmp_path}
+    first = evaluate(clips / "pan.y4m", **arguments)
+    for path in (tmp_path / "points").glob("*.json"):
+        path.write_text(path.read_text()[:100])
+    second = evaluate(clips / "pan.y4m", **arguments)
+    assert [p.bytes for p in second.results[0].points] == [p.bytes for p in first.results[0].points]
+
+
+def test_the_plot_has_a_panel_per_sequence_and_the_average(done, tmp_path):
+    results = done[0].results
+    for log_rate in (True, False):
+        png, svg = plot_rd(results, tmp_path / "rd.png", log_rate=log_rate)
+        assert png.read_bytes().startswith(b"\x89PNG")
+        assert svg.read_text().lstrip().startswith("<?xml")
+    with pytest.raises(ResultsError, match="nothing to plot"):
+        plot_rd(results, tmp_path / "rd.png", metric="ms_ssim")
+    with pytest.raises(ResultsError, match="cannot be written"):
+        plot_rd(results, tmp_path / "none" / "rd.png")
+
+
+def test_the_average_is_level_by_level_over_whole_sets(done):
+    results = done[0].results[0]
+    average = average_curve(results, "psnr_rgb")
+    pairs = [results.curve(name, "psnr_rgb") for name in ("pan", "zoom")]
+    lowest = zip(pairs[0][0], pairs[1][0], strict=True)
+    assert average[0] == pytest.approx([(a + b) / 2 for a, b in lowest])
+    lacking = results.model_copy(update={"points": results.points[1:]})
+    assert len(average_curve(lacking, "psnr_rgb")) == 3
+
+
+def test_the_command_end_to_end(clips, tmp_path, capsys):
+    from lgmc.main import main
+
+    common = ["--sequences", str(clips / "pan.y4m"), "--out", str(tmp_path), "--frames", "2"]
+    words = ["eval", "--model", "none", "--anchors", "x264-medium", "--qps", "24,30,36,42"]
+    assert main([*words, *common]) == 0
+    printed = capsys.readouterr()
+    assert "x264-medium" in printed.out and "points.csv" in printed.out
+    assert main([*words, *common, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content["results"][0]["points"]) == 4
+    assert {Path(name).name for name in content["files"]} >= {"x264-medium.json", "points.csv"}
+    result = str(tmp_path / "x264-medium.json")
+    assert main(["bdrate", result, result]) == 0
+    printed = capsys.readouterr().out
+    assert "+0.00 %" in printed and "pchip" in printed and "100%" in printed
+    assert main(["bdrate", result, result, "--metric", "ms_ssim", "--json"]) == 1
+    comparison = json.loads(capsys.readouterr().out)[0]
+    assert "does not apply" in comparison["sequences"]["pan"]["error"]
+    assert main(["bdrate", result, str(clips / "pan.y4m")]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["eval", "--model", "none", "--anchors", "none", *common]) == 1
+    assert "leave no codec" in capsys.readouterr().err

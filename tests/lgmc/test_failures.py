@@ -1,0 +1,83 @@
+"""Exceptions and signals become one line and an exit code; faults of ours stay tracebacks."""
+
+import errno
+import os
+import signal
+
+import pytest
+
+from codec.errors import BitstreamError
+from codec.video.writer import ClosedPipeError
+from lgmc.failures import Stopped, guarded, signals_unwind
+
+
+def raising(exc):
+    def run():
+        raise exc
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("exc", "code", "line"),
+    [
+        (BitstreamError("a.lgmc is damaged"), 1, "lgmc: a.lgmc is damaged\n"),
+        (BitstreamError("two\nlines"), 1, "lgmc: two lines\n"),
+        (FileNotFoundError(errno.ENOENT, "no", "x.mp4"), 1, "lgmc: x.mp4: there is no such file"),
+        (PermissionError(errno.EACCES, "no", b"x.mp4"), 1, "lgmc: x.mp4: permission denied"),
+        (OSError(errno.ENOSPC, "no"), 1, "lgmc: no space left on the disk"),
+        (OSError(errno.EIO, "Input/output error", "d"), 1, "lgmc: d: Input/output error\n"),
+        (OSError("strange"), 1, "lgmc: strange\n"),
+        (MemoryError(), 1, "lgmc: not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "lgmc: not enough memory"),
+        (KeyboardInterrupt(), 130, "lgmc: stopped\n"),
+        (Stopped(signal.SIGTERM), 143, "lgmc: stopped\n"),
+        (BrokenPipeError(), 141, ""),
+        (ClosedPipeError("standard output: nobody reads it any more"), 141, ""),
+    ],
+)
+def test_one_line_and_a_code(exc, code, line, capsys):
+    assert guarded(raising(exc)) == code
+    err = capsys.readouterr().err
+    assert err.startswith(line)
+    assert err.count("\n") == (1 if line else 0)
+
+
+def test_success_passes_its_code_on(capsys):
+    assert guarded(lambda: 0) == 0
+    assert guarded(lambda: 3) == 3
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("exc", [ValueError("a bug"), RuntimeError("a bug"), AssertionError()])
+def test_faults_of_ours_are_not_hidden(exc):
+    with pytest.raises(type(exc)):
+        guarded(raising(exc))
+
+
+def test_term_unwinds_and_the_old_handler_comes_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    temporary = tmp_path / "half"
+
+    def run():
+        try:
+            temporary.touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            temporary.unlink()
+        return 0
+
+    assert guarded(run) == 143
+    assert not temporary.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+    from concurrent.futures import ThreadPoolExecutor
+
+    def enter():
+        with signals_unwind():
+            return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(enter).result() is signal.getsignal(signal.SIGTERM)
