@@ -86,7 +86,7 @@ class ResBlock(nn.Module):
 
 
 class ResidualStack(nn.Sequential):
-    """``depth`` residual blocks that begin near the identity: their last convolutions start small."""
+    """``depth`` residual blocks that begin near the identity, their last convolutions small."""
 
     def __init__(self, channels: int, depth: int):
         blocks = [ResBlock(channels, first_activation=False) for _ in range(depth)]

@@ -11,7 +11,7 @@ from codec.entropy.coders import RateEstimate
 from codec.errors import ModelError
 from codec.inter import ReferenceState
 from codec.models.import_dcvc import load_inter, map_state, tcm_config
-from codec.video_codec import VideoCodec
+from codec.video_codec import FrameCoder, VideoCodec
 
 DATA = Path(__file__).parent / "data"
 SMALL_INTRA = IntraConfig(
@@ -149,3 +149,37 @@ def test_another_model_is_refused(codec):
         load_inter(codec, state, "file.pth")
     with pytest.raises(ModelError, match="no parameter of a DCVC-TCM"):
         map_state({"g_a.0.weight": torch.zeros(1)})
+
+
+def test_imported_checkpoint_is_a_whole_model(tmp_path):
+    """Written as the official training writes it, imported, exported, loaded: same numbers."""
+    from codec.models import export, load
+    from codec.models.import_dcvc import import_checkpoint
+
+    from ..conftest import debug_config, loud_codec
+
+    export(loud_codec(debug_config()), tmp_path / "intra.safetensors", {})
+    checkpoint = tmp_path / "official.pth.tar"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in official_state().items()}}, checkpoint)
+    imported = import_checkpoint(checkpoint, tmp_path / "intra.safetensors")
+    export(imported, tmp_path / "tcm.safetensors", {}, half=False)
+    loaded = load(tmp_path / "tcm.safetensors").codec
+    frame = torch.rand(1, 3, 64, 64)
+    coder = FrameCoder(loaded, 64, 64), FrameCoder(loaded, 64, 64)
+    for intra in (True, False):
+        payload, shown = coder[0].encode(frame, intra, 20)
+        assert torch.equal(coder[1].decode(payload, intra, 20)[0], shown)
+    own = imported.inter.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in map_state(official_state()).items())
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_what_is_no_checkpoint_is_refused(tmp_path, content):
+    from codec.models.import_dcvc import import_checkpoint
+
+    path = tmp_path / "x.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        import_checkpoint(path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,55 @@
+"""Put a trained model into codec/models, its evaluation results in its card.
+
+python scripts/ship_model.py runs/lite/model.safetensors lite [--results results/lite.json]
+    [--note "..."]
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from codec.models import store
+
+SHIPPED = Path(store.__file__).parent
+LIMIT = 12_000_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="an exported model file")
+    parser.add_argument("name", help="the name it ships under; its configuration must have it")
+    parser.add_argument("--results", type=Path, help="the JSON that lgmc eval wrote for it")
+    parser.add_argument("--note", help="what a user should know of the training")
+    options = parser.parse_args()
+
+    tensors, config, card, digest = store.read_model(options.model)
+    if config.name != options.name:
+        raise SystemExit(f"the model is named {config.name!r}, not {options.name!r}")
+    card["results"] = _summary(options.results) if options.results else []
+    if options.note:
+        card["note"] = options.note
+    target = SHIPPED / f"{options.name}.safetensors"
+    store.save_model(target, tensors, config, card)
+    size = target.stat().st_size
+    if size > LIMIT:
+        target.unlink()
+        raise SystemExit(f"{size} bytes is over the limit of {LIMIT}")
+    print(f"{target.name}: {size:,} bytes, weights {digest.hex()}")
+
+
+def _summary(path: Path) -> list[dict]:
+    """The points of a result file in short: sequence, quality, rate, PSNR."""
+    points = json.loads(path.read_text())["points"]
+    return [
+        {
+            "sequence": p["sequence"],
+            "quality": p["level"],
+            "bpp": round(p["bpp"], 5),
+            "psnr_rgb": round(p["metrics"]["psnr_rgb"], 3),
+        }
+        for p in points
+    ]
+
+
+if __name__ == "__main__":
+    main()
