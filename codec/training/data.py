@@ -43,7 +43,7 @@ class CachedClip:
     """A decoded video file: the planes of all frames in one memory-mapped array."""
 
     name: str
-    planes: np.ndarray  # [frames, bytes of a frame]
+    planes: np.ndarray  # uint8 [frames, bytes of a frame]
     format: VideoFormat
 
     @property
@@ -202,27 +202,26 @@ def _cached(file: Path, cache: Path) -> CachedClip:
     """The decoded planes of a video file, from the cache or decoded into it now."""
     stat = file.stat()
     key = hashlib.sha256(f"{file.name}:{stat.st_size}:{int(stat.st_mtime)}".encode()).hexdigest()
-    array, note = cache / f"{key[:24]}.npy", cache / f"{key[:24]}.json"
-    if not (array.exists() and note.exists()):
-        _decode_into(file, array, note)
-    values = json.loads(note.read_text())
-    return CachedClip(file.name, np.load(array, mmap_mode="r"), VideoFormat(**values))
+    planes, note = cache / f"{key[:24]}.planes", cache / f"{key[:24]}.json"
+    if not (planes.exists() and note.exists()):
+        _decode_into(file, planes, note)
+    form = VideoFormat(**json.loads(note.read_text()))
+    rows = np.memmap(planes, np.uint8, "r").reshape(-1, form.frame_bytes)
+    return CachedClip(file.name, rows, form)
 
 
-def _decode_into(file: Path, array: Path, note: Path) -> None:
-    array.parent.mkdir(parents=True, exist_ok=True)
-    temporary = array.with_suffix(f".{os.getpid()}.tmp")
+def _decode_into(file: Path, planes: Path, note: Path) -> None:
+    """Append frame after frame to a file of raw planes, which gets its name when it is whole."""
+    planes.parent.mkdir(parents=True, exist_ok=True)
+    temporary = planes.with_suffix(f".{os.getpid()}.tmp")
     try:
-        with open_reader(file) as reader:
+        with open_reader(file) as reader, open(temporary, "wb") as out:
+            for frame in reader:
+                for plane in frame:
+                    out.write(plane.tobytes())
             form = reader.format
-            rows = [
-                np.concatenate([plane.ravel().view(np.uint8) for plane in frame])
-                for frame in reader
-            ]
-        with open(temporary, "wb") as out:
-            np.save(out, np.stack(rows))
-        os.replace(temporary, array)
         note.write_text(json.dumps({**vars(form), "fps": str(form.fps)}))
+        os.replace(temporary, planes)
     except VideoError as error:
         raise ConfigError(f"training data: {error}") from None
     finally:
