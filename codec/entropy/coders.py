@@ -120,10 +120,10 @@ class StreamEncoder:
         symbols = torch.round(residual.float()).clamp(-_SYMBOL_LIMIT, _SYMBOL_LIMIT)
         if coded is not None:
             symbols = symbols * coded
-        flat_symbols = symbols.cpu().numpy().astype(np.int32).ravel()
-        flat_index = index.cpu().numpy().astype(np.int32).ravel()
+        flat_symbols = symbols.to(torch.int32).cpu().numpy().ravel()
+        flat_index = index.cpu().numpy().ravel()
         if coded is not None:
-            kept = flat_index > 0
+            kept = np.flatnonzero(flat_index)
             flat_symbols, flat_index = flat_symbols[kept], flat_index[kept]
         self._queue.append((flat_symbols, flat_index, prior))
         return symbols
@@ -171,24 +171,25 @@ class StreamDecoder:
 
     def code(self, residual: None, index: Tensor, prior: Prior, part: str) -> Tensor:
         index, coded = _table_index(index, prior)
-        flat_index = index.cpu().numpy().astype(np.int32).ravel()
+        flat_index = index.cpu().numpy().ravel()
         symbols = np.zeros(flat_index.size, np.float32)
-        kept = flat_index > 0 if coded is not None else np.ones(flat_index.size, bool)
+        kept = slice(None) if coded is None else np.flatnonzero(flat_index)
         coded_index = flat_index[kept]
         if coded_index.size:
-            values = self._decoder.decode_stream(coded_index.tolist(), *_rows(prior))
-            symbols[kept] = values
+            symbols[kept] = self._decoder.decode_stream(coded_index.tolist(), *_rows(prior))
             if self.account:
                 self.bits[part] += _table_bits(symbols[kept], coded_index, prior)
         return torch.from_numpy(symbols).reshape(index.shape).to(index.device)
 
 
 def _table_index(index: Tensor, prior: Prior) -> tuple[Tensor, Tensor | None]:
-    """The integer table index and, for a conditional prior, which elements are coded (0 or 1)."""
+    """The integer table index and, for a conditional prior, which elements are coded."""
     if not isinstance(prior, ConditionalPrior):
         return index, None
-    index = torch.round(index.float()).clamp(0, prior.levels - 1).to(torch.int32)
-    return index, (index > 0).float()
+    if index.is_floating_point():
+        index = torch.round(index)
+    index = index.clamp(0, prior.levels - 1).to(torch.int32)
+    return index, index > 0
 
 
 def _rows(prior: Prior) -> tuple[list[list[int]], list[int], list[int]]:
