@@ -70,16 +70,18 @@ class InterConfig(_Config):
     """
 
     family: Literal["tcm", "lite"] = "lite"
-    channels: tuple[int, ...] = (48, 96)
-    latent: int = 128
+    channels: tuple[int, ...] = (64, 128)
+    contexts: tuple[int, int] = (48, 64)
+    latent: int = 192
     hyper: int = 48
     hyper_widths: tuple[int, int] = (64, 96)
-    hyper_out: int = 96
-    temporal: int = 96
+    hyper_out: int = 128
+    temporal: int = 64
     parameter_widths: tuple[int, ...] = (160,)
+    parameter_kernel: Literal[1, 3] = 1
     scale_width: int = 48
     previous_symbols: bool = True
-    decoder_depth: int = Field(2, ge=1, le=16)
+    depth: int = Field(1, ge=1, le=16)
     flow: FlowConfig = FlowConfig()
     motion: MotionConfig = MotionConfig()
     compensation: tuple[Literal["local"], ...] = ("local",)
@@ -126,6 +128,7 @@ class Stage(_Config):
     lr: float = Field(1e-4, gt=0)
     lr_end: float | None = None
     cascade: bool = False
+    inter_from_intra: bool = False
     batch: int | None = None
     crop: int | None = None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from codec import lite, tcm
-from codec.compensation.pipeline import Compensation
+from codec.compensation.pipeline import Compensation, Contexts
 from codec.config import ModelConfig
 from codec.entropy.gains import half_log_range
 from codec.entropy.latent import Coder, LatentCodec
@@ -70,22 +70,26 @@ class InterCodec(nn.Module):
         super().__init__()
         config = model.inter
         flow = config.flow
+        self.full_size = config.family == "tcm"
         self.prior = make_prior(config.entropy)
         self.flow = SpyNet(flow.levels, flow.widths, flow.kernel, flow.top)
         self.motion = MotionCodec(model)
         self.compensation = Compensation(config)
-        if config.family == "tcm":
+        if self.full_size:
             width = config.channels[0]
             self.encoder: nn.Module = tcm.ContextualEncoder(width, config.latent)
             self.decoder: nn.Module = tcm.ContextualDecoder(width, config.latent)
             self.temporal_prior: nn.Module = tcm.TemporalPrior(width, config.latent)
             temporal = 2 * config.latent
         else:
-            self.encoder = lite.ContextualEncoder(config.channels, config.latent, config.gains)
-            self.decoder = lite.ContextualDecoder(
-                config.channels, config.latent, config.decoder_depth, config.gains
+            self.encoder = lite.PatchEncoder(
+                config.channels, config.latent, config.depth, config.gains, config.contexts
             )
-            self.temporal_prior = lite.TemporalPrior(config.channels, config.temporal)
+            depths = (config.depth, config.depth)
+            self.decoder = lite.PatchDecoder(
+                config.channels, config.latent, depths, config.gains, config.contexts
+            )
+            self.temporal_prior = lite.TemporalPrior(config.contexts, config.temporal)
             temporal = config.temporal
         self.latent = LatentCodec(
             "residual",
@@ -94,6 +98,7 @@ class InterCodec(nn.Module):
             config.hyper_widths,
             temporal=temporal,
             parameter_widths=config.parameter_widths,
+            parameter_kernel=3 if self.full_size else config.parameter_kernel,
             hyper_out=config.hyper_out,
             exact=config.entropy.scale_path == "exact",
             scale_width=config.scale_width,
@@ -136,11 +141,26 @@ class InterCodec(nn.Module):
         """
         estimated, flow, motion_symbols = self.code_motion(frame, state, coder, quality, size)
         contexts = self.compensation(state.frame, state.feature, flow)
-        y = None if coder.decoding else self.encoder(frame, contexts.scales, quality)
+        y = None if coder.decoding else self._analyse(frame, contexts, quality)
         temporal = self.temporal_prior(contexts.scales)
         y_hat, symbols = self.latent(y, coder, self.prior, quality, size, temporal, state.symbols)
-        decoded, feature = self.decoder(y_hat, contexts.scales, contexts.warped_frame, quality)
+        decoded, feature = self._synthesise(y_hat, contexts, quality)
         new_state = ReferenceState(decoded.clamp(0, 1), feature, motion_symbols, symbols)
         return InterOutput(
             decoded, contexts.warped_frame, estimated, flow, contexts.scales, new_state
         )
+
+    def _analyse(self, frame: Tensor, contexts: Contexts, quality: Tensor) -> Tensor:
+        """y of the frame (DCVC-TCM) or of what motion compensation left of it (lite)."""
+        if self.full_size:
+            return self.encoder(frame, contexts.scales)
+        return self.encoder(frame - contexts.warped_frame, quality, contexts.scales)
+
+    def _synthesise(
+        self, y_hat: Tensor, contexts: Contexts, quality: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The decoded frame and the propagated feature."""
+        if self.full_size:
+            return self.decoder(y_hat, contexts.scales)
+        added, feature = self.decoder(y_hat, quality, contexts.scales)
+        return contexts.warped_frame + added, feature

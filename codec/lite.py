@@ -1,4 +1,10 @@
-"""Lite's frame transforms: 4x4 patches in and out, features at 1/4, 1/8 and 1/16 only."""
+"""Lite's frame transforms: 4x4 patches in and out, features at 1/4, 1/8 and 1/16 only.
+
+One encoder and one decoder serve both kinds of frame. The intra codec gives them a frame; the P
+codec gives them what is left of a frame after motion compensation, and contexts that are added to
+the trunk at 1/4 and 1/8. The context layers begin at zero, so a P codec may start from the weights
+of the intra codec: as a coder of the prediction error that then learns to use its contexts.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -7,71 +13,107 @@ from torch import Tensor, nn
 from codec.entropy.gains import make_gain
 from codec.layers import ResidualStack, conv1, conv3, linear_trunk, subpixel_conv1
 
+Contexts = list[Tensor] | None
 
-class ContextualEncoder(nn.Module):
-    """Frame [B, 3, H, W] and contexts -> y [B, M, H/16, W/16]."""
 
-    def __init__(self, channels: tuple[int, int], latent: int, gains: bool):
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class PatchEncoder(nn.Module):
+    """4x4 patches -> 1/4 -> 1/8 -> y at 1/16: a linear trunk with residual blocks on it.
+
+    Args:
+        channels: of the trunk at 1/4 and 1/8.
+        latent: channels M of y.
+        depth: residual blocks at each scale.
+        gains: per-channel gains by quality at 1/4.
+        contexts: channels of the contexts at 1/4 and 1/8, None for an intra codec.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        latent: int,
+        depth: int,
+        gains: bool,
+        contexts: tuple[int, int] | None = None,
+    ):
         super().__init__()
         fine, coarse = channels
-        self.enter = conv3(3 * 16 + fine, fine)
+        self.enter = conv3(3 * 16, fine)
         self.gain = make_gain(gains, fine)
-        self.fine_body = ResidualStack(fine, 1)
+        self.fine_body = ResidualStack(fine, depth)
         self.down = conv3(fine, coarse, 2)
-        self.join = conv1(2 * coarse, coarse)
-        self.coarse_body = ResidualStack(coarse, 1)
+        self.coarse_body = ResidualStack(coarse, depth)
         self.leave = conv3(coarse, latent, 2)
-        linear_trunk(self.enter, self.down, self.join, self.leave)
+        linear_trunk(self.enter, self.down, self.leave)
+        if contexts is not None:
+            self.fine_context = _zero(conv3(contexts[0], fine))
+            self.coarse_context = _zero(conv1(contexts[1], coarse))
 
-    def forward(self, frame: Tensor, contexts: list[Tensor], quality: Tensor) -> Tensor:
-        fine, coarse = contexts
-        patches = F.pixel_unshuffle(frame - 0.5, 4).to(fine.dtype)
-        x = self.enter(torch.cat((patches, fine), 1))
-        x = self.fine_body(x * self.gain(quality).to(x.dtype))
-        x = self.join(torch.cat((self.down(x), coarse), 1))
+    def forward(self, x: Tensor, quality: Tensor, contexts: Contexts = None) -> Tensor:
+        """y [B, M, H/16, W/16] of a zero-centred picture [B, 3, H, W]."""
+        x = self.enter(F.pixel_unshuffle(x, 4))
+        if contexts is not None:
+            x = x + self.fine_context(contexts[0])
+        x = self.down(self.fine_body(x * self.gain(quality).to(x.dtype)))
+        if contexts is not None:
+            x = x + self.coarse_context(contexts[1])
         return self.leave(self.coarse_body(x))
 
 
-class ContextualDecoder(nn.Module):
-    """y_hat and contexts -> frame (not clamped) and the propagated feature [B, C, H/4, W/4].
+class PatchDecoder(nn.Module):
+    """The encoder's mirror. Arguments as of :class:`PatchEncoder`.
 
-    The frame is the warped reference plus what the decoder adds to it.
+    Args:
+        depths: residual blocks at 1/8 and at 1/4.
     """
 
-    def __init__(self, channels: tuple[int, int], latent: int, depth: int, gains: bool):
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        latent: int,
+        depths: tuple[int, int],
+        gains: bool,
+        contexts: tuple[int, int] | None = None,
+    ):
         super().__init__()
         fine, coarse = channels
         self.up1 = subpixel_conv1(latent, coarse)
-        self.join1 = conv1(2 * coarse, coarse)
-        self.coarse_body = ResidualStack(coarse, 1)
+        self.coarse_body = ResidualStack(coarse, depths[0])
         self.up2 = subpixel_conv1(coarse, fine)
-        self.join2 = conv1(2 * fine, fine)
         self.gain = make_gain(gains, fine)
-        self.fine_body = ResidualStack(fine, depth)
+        self.fine_body = ResidualStack(fine, depths[1])
         self.leave = conv3(fine, 3 * 16)
-        linear_trunk(self.up1, self.join1, self.up2, self.join2)
-        with torch.no_grad():
-            self.leave.weight.mul_(0.1)
-            self.leave.bias.zero_()
+        linear_trunk(self.up1, self.up2, self.leave)
+        if contexts is not None:
+            self.coarse_context = _zero(conv1(contexts[1], coarse))
+            self.fine_context = _zero(conv3(contexts[0], fine))
 
     def forward(
-        self, y_hat: Tensor, contexts: list[Tensor], warped_frame: Tensor, quality: Tensor
+        self, y_hat: Tensor, quality: Tensor, contexts: Contexts = None
     ) -> tuple[Tensor, Tensor]:
-        fine, coarse = contexts
-        x = self.join1(torch.cat((self.up1(y_hat), coarse), 1))
-        x = self.join2(torch.cat((self.up2(self.coarse_body(x)), fine), 1))
+        """The zero-centred picture [B, 3, H, W] and the features at 1/4 that it was made of."""
+        x = self.up1(y_hat)
+        if contexts is not None:
+            x = x + self.coarse_context(contexts[1])
+        x = self.up2(self.coarse_body(x))
+        if contexts is not None:
+            x = x + self.fine_context(contexts[0])
         feature = self.fine_body(x * self.gain(quality).to(x.dtype))
-        added = F.pixel_shuffle(self.leave(feature), 4)
-        return warped_frame + added.float(), feature
+        return F.pixel_shuffle(self.leave(feature), 4).float(), feature
 
 
 class TemporalPrior(nn.Module):
     """Contexts -> what they say of y: [B, T, H/16, W/16]."""
 
-    def __init__(self, channels: tuple[int, int], out: int):
+    def __init__(self, contexts: tuple[int, int], out: int):
         super().__init__()
-        self.fine = conv3(channels[0], channels[1] // 2, 2)
-        self.join = conv3(channels[1] + channels[1] // 2, out, 2)
+        self.fine = conv3(contexts[0], contexts[0], 2)
+        self.join = conv3(contexts[0] + contexts[1], out, 2)
 
     def forward(self, contexts: list[Tensor]) -> Tensor:
         fine, coarse = contexts

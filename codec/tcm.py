@@ -28,7 +28,7 @@ class ContextualEncoder(nn.Module):
         self.gdn3 = GDN(channels)
         self.conv4 = conv3(channels, latent, 2)
 
-    def forward(self, frame: Tensor, contexts: list[Tensor], quality: Tensor) -> Tensor:
+    def forward(self, frame: Tensor, contexts: list[Tensor]) -> Tensor:
         fine, middle, coarse = contexts
         x = self.gdn1(self.conv1(torch.cat((frame, fine), 1)))
         x = self.res1(torch.cat((x, middle), 1))
@@ -57,9 +57,7 @@ class ContextualDecoder(nn.Module):
         )
         self.frame = conv3(channels, 3)
 
-    def forward(
-        self, y_hat: Tensor, contexts: list[Tensor], warped_frame: Tensor, quality: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, y_hat: Tensor, contexts: list[Tensor]) -> tuple[Tensor, Tensor]:
         fine, middle, coarse = contexts
         x = self.gdn1(self.up1(y_hat))
         x = self.gdn2(self.up2(x))

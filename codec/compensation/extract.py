@@ -36,11 +36,11 @@ class TcmExtractor(nn.Module):
 class LiteExtractor(nn.Module):
     """Features at 1/4 and 1/8; nothing at full size."""
 
-    def __init__(self, channels: tuple[int, int]):
+    def __init__(self, feature: int, channels: tuple[int, int]):
         super().__init__()
         fine, coarse = channels
         self.from_frame = conv3(3 * 16, fine)
-        self.from_feature = conv1(fine, fine)
+        self.from_feature = conv1(feature, fine)
         self.down = conv3(fine, coarse, 2)
         self.body = ResidualStack(coarse, 1)
 

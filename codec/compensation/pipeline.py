@@ -40,8 +40,8 @@ class Compensation(nn.Module):
             self.extract: nn.Module = TcmExtractor(config.channels[0])
             self.fusion: nn.Module = TcmFusion(config.channels[0])
         else:
-            self.extract = LiteExtractor(config.channels)
-            self.fusion = LiteFusion(config.channels)
+            self.extract = LiteExtractor(config.channels[0], config.contexts)
+            self.fusion = LiteFusion(config.contexts)
         self.local = LocalStage()
 
     def forward(self, frame: Tensor, feature: Tensor | None, flow: Tensor) -> Contexts:

@@ -15,7 +15,7 @@ from codec.entropy.coders import RateEstimate, RateModel, StreamDecoder, StreamE
 from codec.entropy.gains import make_gain
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
 from codec.entropy.scale_path import ExactScalePath
-from codec.layers import conv3, pad_to_multiple, transposed_conv3
+from codec.layers import conv1, conv3, pad_to_multiple, transposed_conv3
 
 Coder = RateModel | RateEstimate | StreamEncoder | StreamDecoder
 
@@ -31,6 +31,7 @@ class LatentCodec(nn.Module):
         temporal: channels of the temporal prior that joins the hyper decoder's output, 0 for none.
         parameter_widths: inner channels of the parameter net; None: the hyper decoder's output
             already is the parameters (only without a temporal prior).
+        parameter_kernel: of the parameter net's last convolution.
         hyper_out: channels of the hyper decoder's output where a parameter net follows.
         exact: integer scale path, else scales come from the float parameter net.
         scale_width: hidden channels of the exact path.
@@ -49,6 +50,7 @@ class LatentCodec(nn.Module):
         *,
         temporal: int = 0,
         parameter_widths: tuple[int, ...] | None = None,
+        parameter_kernel: int = 3,
         hyper_out: int = 0,
         exact: bool = True,
         scale_width: int = 48,
@@ -87,7 +89,8 @@ class LatentCodec(nn.Module):
             for inner in parameter_widths:
                 layers += [conv3(width, inner), nn.LeakyReLU(0.01)]
                 width = inner
-            self.parameter_net = nn.Sequential(*layers, conv3(width, parameters))
+            last = conv3 if parameter_kernel == 3 else conv1
+            self.parameter_net = nn.Sequential(*layers, last(width, parameters))
         self.z_prior = FactorizedPrior(hyper, filters)
         self.gain = make_gain(gains, latent, log_span, gain)
         # What z says about the scaled latent is brought back to the unscaled one.

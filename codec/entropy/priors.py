@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from codec.config import EntropyConfig
 
 
+# Probability of a symbol beyond a row of the table, which is then escaped. CompressAI's 1e-9 makes
+# rows half as long again, of entries below the 2^-16 that a count stands for; rANS searches them.
+TAIL_MASS = 1e-5
+
+
 class _CodingTables(nn.Module):
     """Shared by the priors: the rANS tables as buffers that load into any instance.
 
@@ -132,7 +137,7 @@ class ConditionalPrior(_CodingTables):
         kind = {"gaussian": GaussianConditional, "laplace": _Laplace}[distribution]
         table = [math.exp(self.log_min + i * self.log_step) for i in range(levels)]
         # The bound is what DCVC-TCM clamps to; a table index never reaches below scale_min.
-        self.model = kind(table, scale_bound=1e-5)
+        self.model = kind(table, scale_bound=1e-5, tail_mass=TAIL_MASS)
         self.index_bound = LowerBound(0.0)
         self.scale_bound = LowerBound(1e-5)
 

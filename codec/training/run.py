@@ -38,6 +38,7 @@ from codec.training.data import ClipSampler, find_clips, split
 from codec.training.loss import ClipLoss, clip_loss, draw_quality
 from codec.training.schedule import position, set_trained_parts, total_steps
 from codec.training.validate import validate
+from codec.training.warm_start import inter_from_intra
 from codec.video_codec import VideoCodec
 
 
@@ -101,6 +102,9 @@ class TrainingRun:
                 if where.number != row:
                     row = where.number
                     trained = set_trained_parts(self.codec, where.stage)
+                    if where.stage.inter_from_intra and where.done == 0:
+                        copied = inter_from_intra(self.codec)
+                        log.event("inter_from_intra", step=self.step, tensors=len(copied))
                     log.event("stage", step=self.step, name=where.stage.name)
                 started = time.perf_counter()
                 clip = next(batches)

@@ -112,6 +112,6 @@ def test_golden_bytes(priors):
 
 
 GOLDEN = (
-    "52b71cae2f00000071ffffbe310000fefffff0ff41ffff00310000682f6fa11e010014004a0bfd5f3d0dedc6"
-    "6436d1727d698c95046a11a7"
+    "ebac05d6a1bba82e310000cb644aea6721ffff61ffff51ff11460005ffff0020ffff111f560bfd5f430dedc6"
+    "6a36d1727d698c95f66911a7"
 )

@@ -1,0 +1,54 @@
+"""A P codec that starts from the intra codec codes the prediction error as an I frame is coded."""
+
+import torch
+
+from codec.config import ModelConfig
+from codec.entropy.coders import RateEstimate
+from codec.inter import ReferenceState
+from codec.training.warm_start import inter_from_intra
+from codec.video_codec import VideoCodec
+
+from ..conftest import debug_config
+
+
+def codec_with_a_decoder_alike(seed: int = 0) -> VideoCodec:
+    torch.manual_seed(seed)
+    base = debug_config()
+    # The P codec's 1x1 parameter layer and its one block fewer at 1/8 are the only differences.
+    inter = base.inter.model_copy(update={"parameter_kernel": 3})
+    codec = VideoCodec(ModelConfig(name="debug", intra=base.intra, inter=inter)).eval()
+    with torch.no_grad():
+        for parameter in codec.intra.decoder.coarse_body[1].parameters():
+            parameter.zero_()  # the block that the P codec has not
+    inter_from_intra(codec)
+    codec.update()
+    return codec
+
+
+def test_prediction_error_is_coded_as_a_picture():
+    codec = codec_with_a_decoder_alike()
+    with torch.no_grad():
+        # No motion, and a grey reference: the error is the zero-centred frame itself.
+        for parameter in codec.inter.motion.decoder.parameters():
+            parameter.zero_()
+    frame = torch.rand(1, 3, 64, 64)
+    quality = torch.tensor([40.0])
+    grey = ReferenceState(torch.full((1, 3, 64, 64), 0.5))
+    with torch.inference_mode():
+        intra_coder, inter_coder = RateEstimate(), RateEstimate()
+        intra = codec.intra(frame, intra_coder, quality, (4, 4))
+        inter = codec.code_inter(frame, grey, inter_coder, quality, (4, 4)).frame
+    assert torch.allclose(intra, inter, atol=1e-4)
+    assert abs(intra_coder.bits["intra"] - inter_coder.bits["residual"]) < 1.0
+
+
+def test_what_only_a_p_frame_has_begins_without_influence():
+    codec = codec_with_a_decoder_alike()
+    state = codec.inter.state_dict()
+    joined = state["latent.parameter_net.0.weight"]
+    temporal = codec.config.inter.temporal
+    assert not joined[:, :temporal].any() and joined[:, temporal:].any()
+    hidden = state["latent.scale_path.hidden.weight"]
+    width = codec.config.inter.scale_width
+    assert hidden[:, :width].any() and not hidden[:, width:].any()
+    assert not state["encoder.fine_context.weight"].any()
