@@ -123,7 +123,7 @@ class Stage(_Config):
     name: str
     steps: int = Field(ge=1)
     frames: int = Field(ge=1)
-    loss: Literal["motion_d", "motion_rd", "recon_d", "recon_rd", "all"] = "all"
+    loss: Literal["flow", "motion_d", "motion_rd", "recon_d", "recon_rd", "all"] = "all"
     train: tuple[Literal["intra", "flow", "motion", "recon", "inter", "all"], ...] = ("all",)
     lr: float = Field(1e-4, gt=0)
     lr_end: float | None = None

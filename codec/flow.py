@@ -15,6 +15,9 @@ class _FlowLevel(nn.Module):
         channels = (8, *widths, 2)
         for i in range(5):
             conv = nn.Conv2d(channels[i], channels[i + 1], kernel, padding=kernel // 2)
+            # torch's default shrinks a signal threefold a layer: a fresh net would see no motion.
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu" if i < 4 else "linear")
+            nn.init.zeros_(conv.bias)
             self.add_module(f"conv{i + 1}", conv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,6 +56,10 @@ class SpyNet(nn.Module):
         Args:
             current, reference: [B, 3, H, W] in [0, 1].
         """
+        return self.pyramid(current, reference)[-1]
+
+    def pyramid(self, current: Tensor, reference: Tensor) -> list[Tensor]:
+        """The flows of all levels, coarse to fine, each in pixels of its own grid."""
         if self.top > 1:
             current = F.avg_pool2d(current, self.top)
             reference = F.avg_pool2d(reference, self.top)
@@ -64,6 +71,7 @@ class SpyNet(nn.Module):
             pyramid.append((current, reference))
         batch, _, height, width = current.shape
         flow = current.new_zeros(batch, 2, height, width)
+        flows = []
         for number, (level, (frame, other)) in enumerate(
             zip(self.levels, reversed(pyramid), strict=True)
         ):
@@ -71,7 +79,8 @@ class SpyNet(nn.Module):
                 flow = resize_flow(flow, 2.0)[..., : frame.shape[2], : frame.shape[3]]
             correction = level(torch.cat((frame, warp(other, flow), flow), 1))
             flow = flow + correction.float()
-        return flow
+            flows.append(flow)
+        return flows
 
 
 def to_full_size(flow: Tensor, factor: int) -> Tensor:

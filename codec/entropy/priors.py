@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from codec.config import EntropyConfig
 
-
 # Probability of a symbol beyond a row of the table, which is then escaped. CompressAI's 1e-9 makes
 # rows half as long again, of entries below the 2^-16 that a count stands for; rANS searches them.
 TAIL_MASS = 1e-5

@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,20 @@ from codec.video.reader import open_reader
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".ts", ".m4v"}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+class Batch(NamedTuple):
+    """What a step learns from.
+
+    Attributes:
+        clip: [B, T, 3, H, W] RGB in [0, 1].
+        flow: where it is known, [B, 2, H, W]: frame 1 at p is frame 0 at p + flow.
+        visible: where the flow holds, [B, H, W] 0 or 1.
+    """
+
+    clip: Tensor
+    flow: Tensor | None = None
+    visible: Tensor | None = None
 
 
 class Clip(Protocol):
@@ -163,6 +177,23 @@ class ClipSampler:
             if random.random() < chance:
                 x = x.flip(axis)
         return x.contiguous()
+
+
+def known_motion(seed: int, step: int, batch: int, crop: int, max_motion: float = 24.0) -> Batch:
+    """Pairs of synthetic frames that move by up to ``max_motion`` pixels, with their flow.
+
+    A function of (seed, step).
+    """
+    from codec.video.synthetic import random_pair
+
+    random = np.random.default_rng([seed, step, 1])
+    clips, flows, masks = [], [], []
+    for _ in range(batch):
+        previous, current, flow, visible = random_pair(random, crop, crop, max_motion)
+        clips.append(torch.from_numpy(np.stack((previous, current))).float() / 255)
+        flows.append(torch.from_numpy(flow).float())
+        masks.append(torch.from_numpy(visible).float())
+    return Batch(torch.stack(clips), torch.stack(flows), torch.stack(masks))
 
 
 def _clips_under(root: Path, cache: Path) -> list[Clip]:

@@ -3,6 +3,7 @@
 =========  ==========================================  ====================================
 loss       distortion                                  rate
 =========  ==========================================  ====================================
+flow       end-point error against known motion        none
 motion_d   of the frames warped by flow and coded flow none
 motion_rd  the same                                    motion
 recon_d    of the decoded frame                        none
@@ -24,6 +25,7 @@ from codec.entropy.coders import RateModel
 from codec.entropy.gains import QUALITIES
 from codec.flow import to_full_size
 from codec.layers import warp
+from codec.training.data import Batch
 from codec.video_codec import VideoCodec
 
 MOTION_PARTS = ("motion", "motion_hyper")
@@ -36,7 +38,8 @@ class ClipLoss:
 
     Attributes:
         loss: scalar, differentiable.
-        bpp: mean bits per pixel and P frame (I frame for ``intra``) by part.
+        bpp: mean bits per pixel and P frame (I frame for ``intra``) by part; for the flow stage
+            the end-point error in pixels.
         psnr: dB of the mean squared error, I and P frames apart: ``intra``, ``inter``, ``warp``.
     """
 
@@ -116,6 +119,29 @@ def clip_loss(
         {part: float(torch.stack(values).detach().mean()) for part, values in bits.items()},
         {part: _psnr(torch.stack(values)) for part, values in errors.items()},
     )
+
+
+def flow_loss(codec: VideoCodec, batch: Batch) -> ClipLoss:
+    """End-point error against known motion, summed over the levels of the flow net's pyramid.
+
+    Logged as PSNR: ``flow``, of the previous frame warped by the estimate.
+    """
+    reference, current = _nhwc(batch.clip[:, 0]), _nhwc(batch.clip[:, 1])
+    flows = codec.inter.flow.pyramid(current, reference)
+    height, width = current.shape[-2:]
+    loss = current.new_zeros(())
+    for flow in flows:
+        factor = height // flow.shape[-2]
+        truth = F.avg_pool2d(batch.flow, factor) / factor
+        seen = F.avg_pool2d(batch.visible[:, None], factor)
+        error = torch.sqrt((flow - truth).square().sum(1, keepdim=True) + 1e-4)
+        loss = loss + (error * seen).sum() / seen.sum().clamp(min=1) * factor**0.5
+    with torch.no_grad():
+        full = to_full_size(flows[-1], codec.config.inter.flow.top)
+        warped = warp(reference, full)
+        error = (full - batch.flow).square().sum(1).sqrt()
+        epe = float((error * batch.visible).sum() / batch.visible.sum().clamp(min=1))
+    return ClipLoss(loss, {"end_point_error": epe}, {"flow": _psnr(_mse(warped, current))})
 
 
 def _distortion(kind: str):

@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 
 from codec.config import Experiment, Stage, TrainingConfig
 from codec.errors import ConfigError
@@ -34,8 +33,8 @@ from codec.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from codec.training.data import ClipSampler, find_clips, split
-from codec.training.loss import ClipLoss, clip_loss, draw_quality
+from codec.training.data import Batch, ClipSampler, find_clips, known_motion, split
+from codec.training.loss import ClipLoss, clip_loss, draw_quality, flow_loss
 from codec.training.schedule import position, set_trained_parts, total_steps
 from codec.training.validate import validate
 from codec.training.warm_start import inter_from_intra
@@ -107,9 +106,9 @@ class TrainingRun:
                         log.event("inter_from_intra", step=self.step, tensors=len(copied))
                     log.event("stage", step=self.step, name=where.stage.name)
                 started = time.perf_counter()
-                clip = next(batches)
+                batch = next(batches)
                 waited = time.perf_counter() - started
-                outcome = self._learn(clip.to(self.device), where.stage, where.lr, trained)
+                outcome = self._learn(batch, where.stage, where.lr, trained)
                 self.step += 1
                 log.count(time.perf_counter() - started, waited)
                 if self.step % self.config.log_every == 0 or self.step == end:
@@ -158,16 +157,20 @@ class TrainingRun:
         )
 
     def _learn(
-        self, clip: Tensor, stage: Stage, lr: float, trained: list[torch.nn.Parameter]
+        self, batch: Batch, stage: Stage, lr: float, trained: list[torch.nn.Parameter]
     ) -> ClipLoss:
+        batch = Batch(*(t if t is None else t.to(self.device) for t in batch))
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.codec.train()
-        quality = draw_quality(clip.shape[0], self.device)
+        quality = draw_quality(batch.clip.shape[0], self.device)
         half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            outcome = clip_loss(self.codec, clip, quality, stage, self.config)
+            if stage.loss == "flow":
+                outcome = flow_loss(self.codec, batch)
+            else:
+                outcome = clip_loss(self.codec, batch.clip, quality, stage, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         outcome.loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
@@ -222,12 +225,13 @@ class _Steps(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return total_steps(self.config.stages)
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __getitem__(self, step: int) -> Batch:
         stage = position(self.config.stages, step).stage
         data = self.config.data
-        return self.sampler.batch(
-            step, stage.batch or data.batch, stage.frames, stage.crop or data.crop
-        )
+        batch, crop = stage.batch or data.batch, stage.crop or data.crop
+        if stage.loss == "flow":
+            return known_motion(self.config.seed, step, batch, crop)
+        return Batch(self.sampler.batch(step, batch, stage.frames, crop))
 
 
 class _Log:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from codec.config import load_experiment
 from codec.errors import ConfigError
 from codec.models import load
+from codec.training.data import Batch
 from codec.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +53,7 @@ def test_run_folder_is_complete(finished):
     assert {"config.yaml", "environment.json", "metrics.jsonl", "tensorboard"} <= names
     records = logged(finished)
     steps = [r["step"] for r in records if "loss" in r]
-    assert steps == list(range(1, 11))
+    assert steps == list(range(1, 13))
     assert any("validation" in r for r in records)
     last = [r for r in records if "loss" in r][-1]
     assert set(last["bpp"]) == {"intra", "motion", "motion_hyper", "residual", "residual_hyper"}
@@ -62,7 +63,7 @@ def test_run_folder_is_complete(finished):
 def test_exported_model_codes(finished):
     model = load(finished / "model.safetensors")
     assert model.codec.has_tables
-    assert model.card["steps"] == 10
+    assert model.card["steps"] == 12
     assert model.card["data"]["held_out"] and model.card["data"]["names"]
     assert not set(model.card["data"]["held_out"]) & set(model.card["data"]["names"])
 
@@ -96,7 +97,7 @@ def test_killed_run_resumes_exactly(finished, cache, tmp_path):
     expected, got = weights(finished), weights(folder)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     records = logged(folder)
-    assert [r["step"] for r in records if "loss" in r] == list(range(1, 11))
+    assert [r["step"] for r in records if "loss" in r] == list(range(1, 13))
 
 
 def test_worker_processes_change_nothing(finished, cache, tmp_path):
@@ -113,7 +114,7 @@ def test_only_the_stages_parts_learn(cache, tmp_path):
     after = {k: v.clone() for k, v in run.codec.state_dict().items()}
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"intra"}
-    run.train(stop_at=6)  # the second one flow and motion
+    run.train(stop_at=8)  # the next two flow, then flow and motion
     then = run.codec.state_dict()
     changed = {".".join(k.split(".")[:2]) for k in after if not torch.equal(after[k], then[k])}
     assert changed == {"inter.flow", "inter.motion"}
@@ -157,7 +158,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
 
     stage = position(run.config.stages, 0).stage
     trained = set_trained_parts(run.codec, stage)
-    clip = torch.full((2, 1, 3, 64, 64), float("nan"))
-    run._learn(clip, stage, 1e-3, trained)
+    batch = Batch(torch.full((2, 1, 3, 64, 64), float("nan")))
+    run._learn(batch, stage, 1e-3, trained)
     assert run.skipped == 1
     assert all(torch.equal(before[k], v) for k, v in run.codec.named_parameters())
