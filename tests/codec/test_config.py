@@ -37,7 +37,7 @@ def test_overrides_reach_into_lists():
         (["training.sede=3"], "unknown key 'training.sede'; the nearest key is 'seed'"),
         (["model.inter.motion.laten=3"], "the nearest key is 'latent'"),
         (["training.stages.0.step=3"], "the nearest key is 'steps'"),
-        (["training.stages.9.steps=3"], "not an index below 3"),
+        (["training.stages.9.steps=3"], "not an index below 4"),
         (["training.seed"], "key.path=value"),
         (["training.seed=x"], "training.seed"),
         (["training.seed.deep=1"], "holds a value"),

