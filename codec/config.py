@@ -89,12 +89,28 @@ class InterConfig(_Config):
     entropy: EntropyConfig = EntropyConfig()
 
 
+class QualityPattern(_Config):
+    """How far frames stand above or below the quality index of the video.
+
+    A frame that others are predicted from pays for more bits than one that only a few see: the I
+    frame most of all, then every few P frames one. In training each frame's lambda moves with it.
+
+    Attributes:
+        intra: added to the index of I frames.
+        inter: added to that of P frames, from the first after an I frame, repeating.
+    """
+
+    intra: int = Field(0, ge=-63, le=63)
+    inter: tuple[int, ...] = Field((0,), min_length=1)
+
+
 class ModelConfig(_Config):
     """A whole codec: one intra and one inter codec and the rates they serve."""
 
     name: str = "lite"
     lambda_min: float = Field(64.0, gt=0)
     lambda_max: float = Field(4096.0, gt=0)
+    pattern: QualityPattern = QualityPattern()
     intra: IntraConfig = IntraConfig()
     inter: InterConfig = InterConfig()
 
@@ -110,6 +126,8 @@ class DataConfig(_Config):
 
     paths: tuple[str, ...] = ()
     synthetic: bool = False
+    resident: bool = False
+    known_motion: Literal["photographs", "frames"] = "photographs"
     crop: int = Field(256, ge=64)
     batch: int = Field(4, ge=1)
     cache: str | None = None
@@ -141,6 +159,7 @@ class TrainingConfig(_Config):
     balance: float = Field(0.5, ge=0, le=1)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     device: str = "cpu"
+    cuda_graph: bool = False
     threads: int | None = None
     weight_decay: float = 0.0
     clip_norm: float = 1.0

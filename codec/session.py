@@ -141,16 +141,18 @@ def encode(
         coder = FrameCoder(loaded.codec, form.height, form.width)
         started = time.perf_counter()
         for number, frame in enumerate(reader):
-            intra = number == 0 or (intra_period > 0 and number % intra_period == 0)
+            since_intra = number % intra_period if intra_period else number
+            intra = since_intra == 0
+            level = loaded.codec.frame_quality(quality, since_intra)
             rgb = frame_to_rgb(frame, form, device).clamp(0, 1)
             begun = time.perf_counter()
-            payload, decoded = coder.encode(rgb, intra, quality)
+            payload, decoded = coder.encode(rgb, intra, level)
             report.coding_seconds += time.perf_counter() - begun
             planes = rgb_to_frame(decoded, form) if digests or shown is not None else None
             packet = Packet(
                 PacketType.INTRA if intra else PacketType.INTER,
                 payload,
-                quality,
+                level,
                 frame_digest(planes) if digests else None,
             )
             placement = writer.write(packet)
@@ -160,7 +162,7 @@ def encode(
                 {
                     "index": number,
                     "type": "I" if intra else "P",
-                    "quality": quality,
+                    "quality": level,
                     "bytes": placement.total_bytes,
                 }
             )

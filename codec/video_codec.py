@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from codec.config import ModelConfig
 from codec.entropy.coders import RateEstimate, StreamDecoder, StreamEncoder
-from codec.entropy.gains import lambda_of
+from codec.entropy.gains import QUALITIES, lambda_of
 from codec.entropy.latent import Coder, LatentCodec
 from codec.entropy.priors import ConditionalPrior
 from codec.inter import InterCodec, InterOutput, ReferenceState
@@ -42,6 +42,22 @@ class VideoCodec(nn.Module):
     def lambda_of(self, quality: Tensor | int) -> Tensor:
         """The Lagrangian that a quality index stands for."""
         return lambda_of(quality, self.config.lambda_min, self.config.lambda_max)
+
+    def frame_quality(self, quality: Tensor | int, number: int) -> Tensor | int:
+        """The quality index of a frame of a video of index ``quality``.
+
+        Args:
+            quality: 0..63, a number or a tensor of them.
+            number: of the frame, counted from its I frame, which is 0.
+        """
+        pattern = self.config.pattern
+        if number == 0:
+            offset = pattern.intra
+        else:
+            offset = pattern.inter[(number - 1) % len(pattern.inter)]
+        if isinstance(quality, Tensor):
+            return (quality + offset).clamp(0, QUALITIES - 1)
+        return min(max(quality + offset, 0), QUALITIES - 1)
 
     def pad(self, frame: Tensor) -> Tensor:
         return pad_to_multiple(frame, self.multiple, self.pad_mode)

@@ -95,4 +95,4 @@ def load_trainer(checkpoint: Checkpoint, codec: torch.nn.Module) -> dict[str, An
     from safetensors.torch import load_file
 
     codec.load_state_dict(load_file(checkpoint.folder / "weights.safetensors"))
-    return torch.load(checkpoint.folder / "trainer.pt", weights_only=True)
+    return torch.load(checkpoint.folder / "trainer.pt", map_location="cpu", weights_only=True)

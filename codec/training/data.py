@@ -8,6 +8,7 @@ own integer planes; crops become RGB by the same function that encoding uses.
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -146,12 +147,44 @@ def split(clips: list[Clip], holdout: float) -> tuple[list[Clip], list[Clip]]:
     return [c for c in clips if id(c) not in held], [c for c in clips if id(c) in held]
 
 
+class Cut(NamedTuple):
+    """One sample of a batch: where it lies in a clip, and along which axes it is turned round.
+
+    Attributes:
+        clip: number of the clip.
+        start, top, left: first frame and upper left corner; the corner is even.
+        flips: of time, rows and columns.
+    """
+
+    clip: int
+    start: int
+    top: int
+    left: int
+    flips: tuple[bool, bool, bool]
+
+
 class ClipSampler:
     """Random crops of random clips, a function of (seed, step)."""
 
-    def __init__(self, clips: list[Clip], seed: int):
+    def __init__(self, clips: Sequence[Clip], seed: int):
         self.clips = clips
         self.seed = seed
+
+    def draw(self, step: int, batch: int, frames: int, crop: int) -> list[Cut]:
+        """What the batch of a step is cut from.
+
+        Raises:
+            ConfigError: no clip is long or large enough.
+        """
+        able = [
+            number
+            for number, clip in enumerate(self.clips)
+            if clip.frames >= frames and min(clip.height, clip.width) >= crop
+        ]
+        if not able:
+            raise ConfigError(f"no clip has {frames} frames of at least {crop}x{crop} pixels")
+        random = np.random.default_rng([self.seed, step])
+        return [self._cut(random, able, frames, crop) for _ in range(batch)]
 
     def batch(self, step: int, batch: int, frames: int, crop: int) -> Tensor:
         """[B, T, 3, crop, crop] RGB in [0, 1], flipped and reversed in time at random.
@@ -159,24 +192,21 @@ class ClipSampler:
         Raises:
             ConfigError: no clip is long or large enough.
         """
-        able = [c for c in self.clips if c.frames >= frames and min(c.height, c.width) >= crop]
-        if not able:
-            raise ConfigError(f"no clip has {frames} frames of at least {crop}x{crop} pixels")
-        random = np.random.default_rng([self.seed, step])
-        return torch.stack([self._sample(random, able, frames, crop) for _ in range(batch)])
+        samples = []
+        for cut in self.draw(step, batch, frames, crop):
+            x = self.clips[cut.clip].read(cut.start, frames, cut.top, cut.left, crop)
+            axes = [axis for axis, flip in zip((0, 2, 3), cut.flips, strict=True) if flip]
+            samples.append(x.flip(axes))
+        return torch.stack(samples)
 
-    def _sample(
-        self, random: np.random.Generator, clips: list[Clip], frames: int, crop: int
-    ) -> Tensor:
-        clip = clips[random.integers(len(clips))]
+    def _cut(self, random: np.random.Generator, able: list[int], frames: int, crop: int) -> Cut:
+        number = able[random.integers(len(able))]
+        clip = self.clips[number]
         start = int(random.integers(clip.frames - frames + 1))
         top = 2 * int(random.integers((clip.height - crop) // 2 + 1))
         left = 2 * int(random.integers((clip.width - crop) // 2 + 1))
-        x = clip.read(start, frames, top, left, crop)
-        for axis, chance in ((0, 0.5), (2, 0.25), (3, 0.5)):
-            if random.random() < chance:
-                x = x.flip(axis)
-        return x.contiguous()
+        flips = tuple(bool(random.random() < chance) for chance in (0.5, 0.25, 0.5))
+        return Cut(number, start, top, left, flips)
 
 
 def known_motion(seed: int, step: int, batch: int, crop: int, max_motion: float = 24.0) -> Batch:

@@ -41,17 +41,19 @@ class ClipLoss:
         bpp: mean bits per pixel and P frame (I frame for ``intra``) by part; for the flow stage
             the end-point error in pixels.
         psnr: dB of the mean squared error, I and P frames apart: ``intra``, ``inter``, ``warp``.
+
+    All are scalar tensors on the codec's device: reading one waits for the device.
     """
 
     loss: Tensor
-    bpp: dict[str, float]
-    psnr: dict[str, float]
+    bpp: dict[str, Tensor]
+    psnr: dict[str, Tensor]
 
 
-def draw_quality(batch: int, device: torch.device) -> Tensor:
-    """Random quality indices [B] from the global generator; every batch covers the range."""
+def draw_quality(batch: int) -> Tensor:
+    """Random quality indices [B] from the CPU's global generator; every batch covers the range."""
     strata = (torch.arange(batch) + torch.rand(batch)) / batch
-    return torch.floor(strata * QUALITIES).clamp(max=QUALITIES - 1).to(device)
+    return torch.floor(strata * QUALITIES).clamp(max=QUALITIES - 1)
 
 
 def clip_loss(
@@ -61,11 +63,11 @@ def clip_loss(
 
     Args:
         clip: [B, T, 3, H, W] RGB in [0, 1]; sides divide by the codec's multiple.
-        quality: [B].
+        quality: [B] indices of the videos; each frame's follows from the model's pattern.
     """
     batch, frames, _, height, width = clip.shape
     pixels = height * width
-    weight = codec.lambda_of(quality).to(clip.device)  # [B]
+    weight = codec.lambda_of(quality)  # [B]
     # At the optimum the loss grows about as the square root of lambda; dividing by that lets
     # all rates count alike.
     middle = (codec.config.lambda_min * codec.config.lambda_max) ** 0.5
@@ -79,18 +81,23 @@ def clip_loss(
     errors: dict[str, list[Tensor]] = {}
     with torch.set_grad_enabled(trains_intra):
         coder = RateModel()
-        decoded = codec.intra(_nhwc(clip[:, 0]), coder, quality, size)
+        level = codec.frame_quality(quality, 0)
+        decoded = codec.intra(_nhwc(clip[:, 0]), coder, level, size)
         errors.setdefault("intra", []).append(_mse(decoded, clip[:, 0]))
         bits["intra"] = [sum(coder.bits.values()) / pixels]
         if trains_intra:
-            terms.append(weight * distortion(decoded, clip[:, 0]) + bits["intra"][0])
+            terms.append(
+                codec.lambda_of(level) * distortion(decoded, clip[:, 0]) + bits["intra"][0]
+            )
         state = codec.intra_state(decoded)
 
     for t in range(1, frames):
         frame = _nhwc(clip[:, t])
         coder = RateModel()
+        level = codec.frame_quality(quality, t)
+        weight = codec.lambda_of(level)
         if stage.loss in ("motion_d", "motion_rd"):
-            estimated, flow, _ = codec.inter.code_motion(frame, state, coder, quality, size)
+            estimated, flow, _ = codec.inter.code_motion(frame, state, coder, level, size)
             top = codec.config.inter.flow.top
             guess = warp(state.frame, to_full_size(estimated, top))
             warped = warp(state.frame, to_full_size(flow, top))
@@ -99,7 +106,7 @@ def clip_loss(
             errors.setdefault("warp", []).append(_mse(warped, frame))
             next_state = codec.intra_state(frame)
         else:
-            out = codec.code_inter(frame, state, coder, quality, size)
+            out = codec.code_inter(frame, state, coder, level, size)
             term = weight * distortion(out.frame, frame)
             errors.setdefault("warp", []).append(_mse(out.warped_frame, frame))
             errors.setdefault("inter", []).append(_mse(out.frame, frame))
@@ -116,7 +123,7 @@ def clip_loss(
     loss = torch.stack([(balance * term).mean() for term in terms]).mean()
     return ClipLoss(
         loss,
-        {part: float(torch.stack(values).detach().mean()) for part, values in bits.items()},
+        {part: torch.stack(values).detach().mean() for part, values in bits.items()},
         {part: _psnr(torch.stack(values)) for part, values in errors.items()},
     )
 
@@ -140,7 +147,7 @@ def flow_loss(codec: VideoCodec, batch: Batch) -> ClipLoss:
         full = to_full_size(flows[-1], codec.config.inter.flow.top)
         warped = warp(reference, full)
         error = (full - batch.flow).square().sum(1).sqrt()
-        epe = float((error * batch.visible).sum() / batch.visible.sum().clamp(min=1))
+        epe = (error * batch.visible).sum() / batch.visible.sum().clamp(min=1)
     return ClipLoss(loss, {"end_point_error": epe}, {"flow": _psnr(_mse(warped, current))})
 
 
@@ -162,8 +169,8 @@ def _mse(decoded: Tensor, frame: Tensor) -> Tensor:
     return F.mse_loss(decoded.float(), frame, reduction="none").flatten(1).mean(1)  # [B]
 
 
-def _psnr(mse: Tensor) -> float:
-    return float((-10 * torch.log10(mse.detach().clamp(min=1e-10))).mean())
+def _psnr(mse: Tensor) -> Tensor:
+    return (-10 * torch.log10(mse.detach().clamp(min=1e-10))).mean()
 
 
 def _nhwc(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from codec.config import Experiment, Stage, TrainingConfig
+from codec.config import Experiment, TrainingConfig
 from codec.errors import ConfigError
 from codec.models import export
 from codec.training.checkpoint import (
@@ -34,8 +35,11 @@ from codec.training.checkpoint import (
     save_checkpoint,
 )
 from codec.training.data import Batch, ClipSampler, find_clips, known_motion, split
-from codec.training.loss import ClipLoss, clip_loss, draw_quality, flow_loss
+from codec.training.known_motion import move_frames
+from codec.training.loss import ClipLoss
+from codec.training.resident import ResidentSampler
 from codec.training.schedule import position, set_trained_parts, total_steps
+from codec.training.step import Learner, load_optimizer, make_optimizer
 from codec.training.validate import validate
 from codec.training.warm_start import inter_from_intra
 from codec.video_codec import VideoCodec
@@ -66,19 +70,14 @@ class TrainingRun:
         cache = Path(self.config.data.cache) if self.config.data.cache else folder.parent / "cache"
         clips = find_clips(self.config.data, cache)
         self.clips, self.held_out = split(clips, self.config.data.holdout)
-        self.sampler = ClipSampler(self.clips, self.config.seed)
+        self.sampler = self._sampler()
 
         torch.manual_seed(self.config.seed)
         self.codec = VideoCodec(experiment.model).to(self.device)
         self.codec.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(
-            self.codec.parameters(),
-            lr=1e-4,
-            weight_decay=self.config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.codec, self.config)
+        self.learner = Learner(self.codec, self.optimizer, self.config)
         self.step = 0
-        self.skipped = 0
         self._restore()
         self._describe()
 
@@ -105,14 +104,16 @@ class TrainingRun:
                         copied = inter_from_intra(self.codec)
                         log.event("inter_from_intra", step=self.step, tensors=len(copied))
                     log.event("stage", step=self.step, name=where.stage.name)
+                    self.learner.begin(where.stage, trained)
                 started = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - started
-                outcome = self._learn(batch, where.stage, where.lr, trained)
+                outcome = self.learner.learn(batch, self.step, where.lr)
                 self.step += 1
                 log.count(time.perf_counter() - started, waited)
                 if self.step % self.config.log_every == 0 or self.step == end:
-                    log.step(self.step, end, where.stage.name, where.lr, outcome, self.skipped)
+                    skipped = self.learner.skipped
+                    log.step(self.step, end, where.stage.name, where.lr, outcome, skipped)
                 if self.step % self.config.validate_every == 0 or self.step == end:
                     if self.held_out:
                         result = validate(self.codec, self.held_out)
@@ -144,11 +145,19 @@ class TrainingRun:
         }
         return export(self.codec, path, card)
 
-    def _loader(self, end: int) -> torch.utils.data.DataLoader:
+    def _sampler(self) -> ClipSampler:
+        if self.config.data.resident:
+            return ResidentSampler(self.clips, self.config.seed, self.device)
+        return ClipSampler(self.clips, self.config.seed)
+
+    def _loader(self, end: int) -> Iterable[Batch]:
         """Batches of the steps from here on; worker processes do not change what they hold."""
+        steps = _Steps(self.sampler, self.experiment.training)
+        if self.config.data.resident:
+            return (steps[number] for number in range(self.step, end))
         workers = self.config.data.workers
         return torch.utils.data.DataLoader(
-            _Steps(self.sampler, self.experiment.training),
+            steps,
             batch_size=None,
             sampler=range(self.step, end),
             num_workers=workers,
@@ -156,34 +165,10 @@ class TrainingRun:
             pin_memory=self.device.type == "cuda",
         )
 
-    def _learn(
-        self, batch: Batch, stage: Stage, lr: float, trained: list[torch.nn.Parameter]
-    ) -> ClipLoss:
-        batch = Batch(*(t if t is None else t.to(self.device) for t in batch))
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.codec.train()
-        quality = draw_quality(batch.clip.shape[0], self.device)
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            if stage.loss == "flow":
-                outcome = flow_loss(self.codec, batch)
-            else:
-                outcome = clip_loss(self.codec, batch.clip, quality, stage, self.config)
-        self.optimizer.zero_grad(set_to_none=True)
-        outcome.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
-        if bool(torch.isfinite(outcome.loss)) and bool(torch.isfinite(norm)):
-            self.optimizer.step()
-        else:
-            self.skipped += 1
-        return outcome
-
     def _save(self) -> None:
         trainer = {
             "step": self.step,
-            "skipped": self.skipped,
+            "skipped": self.learner.skipped,
             "optimizer": self.optimizer.state_dict(),
         }
         save_checkpoint(self.folder / "checkpoints", self.codec, trainer, self.step)
@@ -192,8 +177,8 @@ class TrainingRun:
         checkpoints = list_checkpoints(self.folder / "checkpoints")
         if checkpoints:
             trainer = load_trainer(checkpoints[-1], self.codec)
-            self.step, self.skipped = trainer["step"], trainer["skipped"]
-            self.optimizer.load_state_dict(trainer["optimizer"])
+            self.step, self.learner.skipped = trainer["step"], trainer["skipped"]
+            load_optimizer(self.optimizer, trainer["optimizer"])
         elif self.config.init:
             missing = load_weights(Path(self.config.init), self.codec)
             print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
@@ -229,8 +214,12 @@ class _Steps(torch.utils.data.Dataset):
         stage = position(self.config.stages, step).stage
         data = self.config.data
         batch, crop = stage.batch or data.batch, stage.crop or data.crop
-        if stage.loss == "flow":
+        if stage.loss == "flow" and data.known_motion == "photographs":
             return known_motion(self.config.seed, step, batch, crop)
+        if stage.loss == "flow":
+            frames = self.sampler.batch(step, batch, 1, crop)[:, 0]
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+            return move_frames(frames, generator)
         return Batch(self.sampler.batch(step, batch, stage.frames, crop))
 
 
@@ -267,10 +256,10 @@ class _Log:
         record = {
             "step": step,
             "stage": stage,
-            "loss": float(outcome.loss.detach()),
+            "loss": float(outcome.loss),
             "lr": lr,
-            "bpp": outcome.bpp,
-            "psnr": outcome.psnr,
+            "bpp": {part: float(value) for part, value in outcome.bpp.items()},
+            "psnr": {part: float(value) for part, value in outcome.psnr.items()},
             "steps_per_second": rate,
             "data_share": data,
             "skipped": skipped,
@@ -283,8 +272,8 @@ class _Log:
             self._board.add_scalar(name, record[name], step)
         self._seconds = self._waited = 0.0
         self._steps = 0
-        bpp = " ".join(f"{k} {v:.4f}" for k, v in outcome.bpp.items())
-        psnr = " ".join(f"{k} {v:.2f}" for k, v in outcome.psnr.items())
+        bpp = " ".join(f"{k} {v:.4f}" for k, v in record["bpp"].items())
+        psnr = " ".join(f"{k} {v:.2f}" for k, v in record["psnr"].items())
         print(
             f"{step}/{end} {stage} | loss {record['loss']:.4f} | bpp {bpp} | dB {psnr} | "
             f"{rate:.2f} it/s, data {100 * data:.0f} %, left {(end - step) / rate / 60:.0f} min",

@@ -33,7 +33,8 @@ def validate(
             video = clip.read(0, min(frames, clip.frames), top, left, side)
             coder = FrameCoder(probe, side, side)
             for t, frame in enumerate(video):
-                bits, decoded = coder.estimate(frame[None], t == 0, quality)
+                level = codec.frame_quality(quality, t)
+                bits, decoded = coder.estimate(frame[None], t == 0, level)
                 kind = "I" if t == 0 else "P"
                 rates[kind].append(sum(bits.values()) / side**2)
                 errors[kind].append(float((decoded - frame[None]).square().mean()))

@@ -30,20 +30,28 @@ def frame_to_rgb(frame: Frame, format: VideoFormat, device: str | torch.device =
     """
     format.check_frame(frame)
     planes = [_to_tensor(plane, device) for plane in frame]
-    rgb = torch.empty((1, 3, format.height, format.width), device=planes[0].device)
     if format.chroma == "rgb":
-        for channel, plane in zip(rgb[0], planes, strict=True):
-            torch.mul(plane, 1.0 / format.max_value, out=channel)
-        return rgb
+        return torch.stack(planes).mul_(1.0 / format.max_value)[None]
+    return codes_to_rgb(planes[0][None], torch.stack(planes[1:])[None], format)
+
+
+def codes_to_rgb(luma: Tensor, chroma: Tensor, format: VideoFormat) -> Tensor:
+    """Y'CbCr codes -> R'G'B', for a batch of pictures of any size (that of `format` is not read).
+
+    luma: [B, H, W]; chroma: [B, 2, h, w], Cb and Cr, half the size for 4:2:0; both float32 on any
+    device, and overwritten. Returns [B, 3, H, W] float32, nominally in [0, 1]; not clamped.
+    """
     y_offset, y_scale, c_offset, c_scale = _quantisation(format)
     kr, kb = _KR_KB[format.matrix]
     kg = 1.0 - kr - kb
-    y = planes[0].sub_(y_offset).div_(y_scale)  # [H, W]
-    chroma = torch.stack(planes[1:]).sub_(c_offset).div_(c_scale)  # [2, h, w]
+    batch, height, width = luma.shape
+    y = luma.sub_(y_offset).div_(y_scale)  # [B, H, W]
+    chroma = chroma.sub_(c_offset).div_(c_scale)  # [B, 2, h, w]
     if format.chroma == "420":
-        chroma = upsample(chroma, format.height, format.width)  # [2, H, W]
-    cb, cr = chroma
-    red, green, blue = rgb[0]
+        chroma = upsample(chroma.flatten(0, 1), height, width).view(batch, 2, height, width)
+    cb, cr = chroma.unbind(1)  # [B, H, W]
+    rgb = torch.empty((batch, 3, height, width), device=luma.device)
+    red, green, blue = rgb.unbind(1)
     torch.add(y, cr, alpha=2 * (1 - kr), out=red)
     torch.add(y, cb, alpha=2 * (1 - kb), out=blue)
     torch.add(y, cb, alpha=-2 * (1 - kb) * kb / kg, out=green)

@@ -159,6 +159,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
     stage = position(run.config.stages, 0).stage
     trained = set_trained_parts(run.codec, stage)
     batch = Batch(torch.full((2, 1, 3, 64, 64), float("nan")))
-    run._learn(batch, stage, 1e-3, trained)
-    assert run.skipped == 1
+    run.learner.begin(stage, trained)
+    run.learner.learn(batch, 0, 1e-3)
+    assert run.learner.skipped == 1
     assert all(torch.equal(before[k], v) for k, v in run.codec.named_parameters())

@@ -1,0 +1,37 @@
+"""Clips on the device give the batches that clips on the disk give."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from codec.errors import ConfigError
+from codec.training.data import CachedClip, ClipSampler, FolderClip
+from codec.training.resident import ResidentSampler
+from codec.video.format import VideoFormat
+
+
+def clip(name, width, height, frames, **meaning):
+    form = VideoFormat(width, height, Fraction(25), **meaning)
+    samples = np.random.default_rng(len(name)).integers(0, 256, (frames, form.frame_bytes))
+    return CachedClip(name, samples.astype(np.uint8), form)
+
+
+@pytest.mark.parametrize("frames, crop", [(1, 64), (3, 64), (4, 32)])
+def test_batches_are_the_same(frames, crop):
+    clips = [clip("a", 98, 67, 5), clip("bb", 65, 130, 4), clip("ccc", 80, 80, 9)]
+    one, other = ClipSampler(clips, 7), ResidentSampler(clips, 7, torch.device("cpu"))
+    for step in range(6):
+        expected = one.batch(step, 5, frames, crop)
+        assert torch.equal(expected, other.batch(step, 5, frames, crop))
+
+
+def test_other_formats_are_refused_by_name(tmp_path):
+    good = clip("good", 80, 80, 3)
+    device = torch.device("cpu")
+    for bad in (clip("deep", 80, 80, 3, chroma="444"), FolderClip("folder", [], 80, 80)):
+        with pytest.raises(ConfigError, match=bad.name):
+            ResidentSampler([good, bad], 0, device)
+    with pytest.raises(ConfigError, match="matrix or range"):
+        ResidentSampler([good, clip("other", 80, 80, 3, matrix="bt601")], 0, device)
