@@ -93,6 +93,10 @@ def _operations(options: dict) -> list[Figure]:
     ]
 
 
+def _device(options: dict) -> str:
+    return options.get("device") or "cpu"
+
+
 def _speed(folder: Path, options: dict) -> list[Figure]:
     clip = _clip(folder, SMALL, SMALL_FRAMES)
     jobs = [_job(clip, options) for _ in range(RUNS)]
@@ -100,6 +104,7 @@ def _speed(folder: Path, options: dict) -> list[Figure]:
 
     def figure(label: str, key: str, unit: str, limit: str = "") -> Figure:
         values = [job[key] for job in jobs]
+        limit = limit if _device(options) == "cpu" else ""  # what is held to is said of two cores
         return Figure(label, statistics.median(values), unit, min(values), max(values), limit)
 
     return [
@@ -123,6 +128,7 @@ def _large(folder: Path, options: dict) -> list[Figure]:
 def _job(clip: Path, options: dict) -> dict[str, float]:
     """One encode and one decode in a new process."""
     command = [sys.executable, "-m", "benchmarks.codec_speed", str(clip), str(options["model"])]
+    command.append(_device(options))
     if options.get("threads"):
         command.append(str(options["threads"]))
     root = Path(__file__).parents[1]
@@ -132,7 +138,7 @@ def _job(clip: Path, options: dict) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def _timed_job(clip: str, model_name: str, threads: int | None) -> dict[str, float]:
+def _timed_job(clip: str, model_name: str, device: str, threads: int | None) -> dict[str, float]:
     import torch
 
     from codec import models, session, video_codec
@@ -140,7 +146,7 @@ def _timed_job(clip: str, model_name: str, threads: int | None) -> dict[str, flo
 
     if threads:
         torch.set_num_threads(threads)
-    model = models.load(model_name)
+    model = models.load(model_name, device)
     entropy = [0.0]
 
     class TimedDecoder(StreamDecoder):
@@ -157,19 +163,24 @@ def _timed_job(clip: str, model_name: str, threads: int | None) -> dict[str, flo
 
     with tempfile.TemporaryDirectory() as folder:
         stream, shown = Path(folder) / "s.lgmc", Path(folder) / "out.y4m"
-        session.encode(clip, stream, model=model, frames=2)  # warm-up of the kernels
+        session.encode(clip, stream, model=model, device=device, frames=2)  # warm-up of the kernels
         stamps: list[float] = []
         encoded = session.encode(
-            clip, stream, model=model, progress=lambda *_: stamps.append(time.perf_counter())
+            clip,
+            stream,
+            model=model,
+            device=device,
+            progress=lambda *_: stamps.append(time.perf_counter()),
         )
         encode_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        session.decode_to_file(stream, shown, model=model)
+        session.decode_to_file(stream, shown, model=model, device=device)
         video_codec.StreamDecoder = TimedDecoder
         decode_stamps: list[float] = []
         decoded = session.decode_to_file(
             stream,
             shown,
             model=model,
+            device=device,
             progress=lambda *_: decode_stamps.append(time.perf_counter()),
         )
     frames = len(encoded.frames)
@@ -189,5 +200,5 @@ def _timed_job(clip: str, model_name: str, threads: int | None) -> dict[str, flo
 
 
 if __name__ == "__main__":
-    _threads = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    print(json.dumps(_timed_job(sys.argv[1], sys.argv[2], _threads)))
+    _threads = int(sys.argv[4]) if len(sys.argv) > 4 else None
+    print(json.dumps(_timed_job(*sys.argv[1:4], _threads)))

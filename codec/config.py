@@ -26,6 +26,7 @@ class EntropyConfig(_Config):
     scale_min: float = Field(0.11, gt=0)
     scale_max: float = Field(64.0, gt=0)
     levels: int = Field(64, ge=2, le=256)
+    skip_scale: float = Field(0.0, ge=0)
     factorized_filters: tuple[int, ...] = (3, 3, 3)
 
 
@@ -142,7 +143,9 @@ class Stage(_Config):
     steps: int = Field(ge=1)
     frames: int = Field(ge=1)
     loss: Literal["flow", "motion_d", "motion_rd", "recon_d", "recon_rd", "all"] = "all"
-    train: tuple[Literal["intra", "flow", "motion", "recon", "inter", "all"], ...] = ("all",)
+    train: tuple[Literal["intra", "flow", "motion", "recon", "inter", "entropy", "all"], ...] = (
+        "all",
+    )
     lr: float = Field(1e-4, gt=0)
     lr_end: float | None = None
     cascade: bool = False
@@ -167,6 +170,7 @@ class TrainingConfig(_Config):
     checkpoint_every: int = 500
     validate_every: int = 1000
     init: str | None = None
+    fresh: tuple[str, ...] = ()
     data: DataConfig = DataConfig()
     stages: tuple[Stage, ...] = ()
 

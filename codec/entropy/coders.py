@@ -18,9 +18,9 @@ StreamDecoder  reads the symbols from rANS
 ``decoding`` says that residuals are None; ``differentiable`` that gradients are wanted and indices
 are real numbers.
 
-Elements of a conditional prior at index 0 (the smallest scale: a non-zero symbol has probability
-5e-6) are not coded: their symbol is zero on both sides. The index is exact on every machine, so
-both sides skip the same ones.
+Elements of a conditional prior with an index below its ``first_coded`` (scales so small that next
+to no symbol is not zero) are not coded: their symbol is zero on both sides. The index is exact on
+every machine, so both sides skip the same ones.
 """
 
 from collections import defaultdict
@@ -123,7 +123,7 @@ class StreamEncoder:
         flat_symbols = symbols.to(torch.int32).cpu().numpy().ravel()
         flat_index = index.cpu().numpy().ravel()
         if coded is not None:
-            kept = np.flatnonzero(flat_index)
+            kept = np.flatnonzero(flat_index >= prior.first_coded)
             flat_symbols, flat_index = flat_symbols[kept], flat_index[kept]
         self._queue.append((flat_symbols, flat_index, prior))
         return symbols
@@ -173,7 +173,7 @@ class StreamDecoder:
         index, coded = _table_index(index, prior)
         flat_index = index.cpu().numpy().ravel()
         symbols = np.zeros(flat_index.size, np.float32)
-        kept = slice(None) if coded is None else np.flatnonzero(flat_index)
+        kept = slice(None) if coded is None else np.flatnonzero(flat_index >= prior.first_coded)
         coded_index = flat_index[kept]
         if coded_index.size:
             symbols[kept] = self._decoder.decode_stream(coded_index.tolist(), *_rows(prior))
@@ -189,7 +189,7 @@ def _table_index(index: Tensor, prior: Prior) -> tuple[Tensor, Tensor | None]:
     if index.is_floating_point():
         index = torch.round(index)
     index = index.clamp(0, prior.levels - 1).to(torch.int32)
-    return index, index > 0
+    return index, index >= prior.first_coded
 
 
 def _rows(prior: Prior) -> tuple[list[list[int]], list[int], list[int]]:

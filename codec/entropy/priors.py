@@ -120,6 +120,8 @@ class ConditionalPrior(_CodingTables):
         distribution: ``gaussian`` or ``laplace``.
         scale_min, scale_max: ends of the table.
         levels: its length.
+        skip_scale: symbols with a scale up to this are not coded but taken as zero; nor are those
+            with the smallest scale of the table.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class ConditionalPrior(_CodingTables):
         scale_min: float = 0.11,
         scale_max: float = 64.0,
         levels: int = 64,
+        skip_scale: float = 0.0,
     ):
         super().__init__()
         self.levels = levels
@@ -135,6 +138,7 @@ class ConditionalPrior(_CodingTables):
         self.log_step = (math.log(scale_max) - self.log_min) / (levels - 1)
         kind = {"gaussian": GaussianConditional, "laplace": _Laplace}[distribution]
         table = [math.exp(self.log_min + i * self.log_step) for i in range(levels)]
+        self.first_coded = max(1, sum(scale <= skip_scale for scale in table))
         # The bound is what DCVC-TCM clamps to; a table index never reaches below scale_min.
         self.model = kind(table, scale_bound=1e-5, tail_mass=TAIL_MASS)
         self.index_bound = LowerBound(0.0)
@@ -164,4 +168,6 @@ class ConditionalPrior(_CodingTables):
 
 def make_prior(config: EntropyConfig) -> ConditionalPrior:
     """The table of densities that a frame codec's latents share."""
-    return ConditionalPrior(config.distribution, config.scale_min, config.scale_max, config.levels)
+    return ConditionalPrior(
+        config.distribution, config.scale_min, config.scale_max, config.levels, config.skip_scale
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec.errors import ModelError
-from codec.models.store import read_metadata, read_model, save_model, weights_digest
+from codec.models.store import read_metadata, read_model, save_model
 
 if TYPE_CHECKING:
     from codec.video_codec import VideoCodec
@@ -102,8 +102,7 @@ def export(codec: VideoCodec, path: Path, card: dict[str, Any], half: bool = Tru
         # Only learned parameters: CompressAI's buffers hold bounds (1e-9) that float16 has not.
         learned = {name for name, _ in exported.named_parameters()}
         tensors = {k: v.half() if k in learned and _fits_half(v) else v for k, v in tensors.items()}
-    save_model(path, tensors, codec.config, card)
-    return weights_digest(tensors, codec.config)
+    return save_model(path, tensors, codec.config, card)
 
 
 def _rounded_half(value):

@@ -16,10 +16,14 @@ FORMAT = "lgmc-model-1"
 DIGEST_BYTES = 16
 
 
-def weights_digest(tensors: dict[str, Tensor], config: ModelConfig) -> bytes:
-    """What a stream names its model by: BLAKE2b over configuration, names, types and values."""
+def weights_digest(tensors: dict[str, Tensor], config: str) -> bytes:
+    """What a stream names its model by: BLAKE2b over configuration, names, types and values.
+
+    ``config`` is the JSON that the file holds, to the letter: a later version knows more keys, and
+    the model is still the same one.
+    """
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    digest.update(config.model_dump_json().encode())
+    digest.update(config.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
@@ -29,8 +33,8 @@ def weights_digest(tensors: dict[str, Tensor], config: ModelConfig) -> bytes:
 
 def save_model(
     path: Path, tensors: dict[str, Tensor], config: ModelConfig, card: dict[str, Any]
-) -> None:
-    """Write a model file; nothing is left under ``path`` unless all of it could be written.
+) -> bytes:
+    """Write a model file and return its digest; ``path`` holds all of it or nothing.
 
     Args:
         tensors: a state dict of a VideoCodec, of any float type.
@@ -38,11 +42,13 @@ def save_model(
     """
     from safetensors.torch import save
 
+    text = config.model_dump_json()
+    digest = weights_digest(tensors, text)
     metadata = {
         "format": FORMAT,
-        "config": config.model_dump_json(),
+        "config": text,
         "card": json.dumps(card),
-        "digest": weights_digest(tensors, config).hex(),
+        "digest": digest.hex(),
     }
     contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +61,7 @@ def save_model(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return digest
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -94,7 +101,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, An
     metadata = read_metadata(path)
     config = parse(ModelConfig, json.loads(metadata["config"]), str(path))
     tensors = load_file(path)
-    digest = weights_digest(tensors, config)
+    digest = weights_digest(tensors, metadata["config"])
     if digest.hex() != metadata.get("digest"):
         raise ModelError(
             f"{path}: the weights do not fit their digest: the file is damaged; get it again"

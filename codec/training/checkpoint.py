@@ -60,11 +60,11 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda c: c.step)
 
 
-def load_weights(path: Path, codec: torch.nn.Module) -> list[str]:
-    """Load a checkpoint's or model file's weights by name; returns the names it lacks.
+def load_weights(path: Path, codec: torch.nn.Module, fresh: tuple[str, ...] = ()) -> list[str]:
+    """Load a checkpoint's or model file's weights by name; returns the names not loaded.
 
     Tensors whose name or shape the codec does not have are passed over, so that a variant can
-    start from its parent.
+    start from its parent; so are those with a text of ``fresh`` in their name.
 
     Raises:
         ModelError: no such file or none of its tensors fits.
@@ -82,7 +82,10 @@ def load_weights(path: Path, codec: torch.nn.Module) -> list[str]:
     fitting = {
         k: v.to(own[k].dtype)
         for k, v in stored.items()
-        if k in own and not k.endswith(tables) and own[k].shape == v.shape
+        if k in own
+        and not k.endswith(tables)
+        and own[k].shape == v.shape
+        and not any(text in k for text in fresh)
     }
     if not fitting:
         raise ModelError(f"{file}: none of its tensors fits this model; use one of the same family")

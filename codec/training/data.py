@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -237,11 +238,9 @@ def _clips_under(root: Path, cache: Path) -> list[Clip]:
         clip = _folder(folder)
         if clip:
             clips.append(clip)
-        clips += [
-            _cached(file, cache)
-            for file in sorted(folder.iterdir())
-            if file.suffix.lower() in VIDEO_SUFFIXES
-        ]
+        videos = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
+        with ThreadPoolExecutor() as pool:  # decoders work outside the interpreter's lock
+            clips += pool.map(lambda video: _cached(video, cache), videos)
     return clips
 
 

@@ -145,6 +145,10 @@ class TrainingRun:
         }
         return export(self.codec, path, card)
 
+    def batch(self, step: int) -> Batch:
+        """What the step of this number learns from."""
+        return _Steps(self.sampler, self.experiment.training)[step]
+
     def _sampler(self) -> ClipSampler:
         if self.config.data.resident:
             return ResidentSampler(self.clips, self.config.seed, self.device)
@@ -180,7 +184,7 @@ class TrainingRun:
             self.step, self.learner.skipped = trainer["step"], trainer["skipped"]
             load_optimizer(self.optimizer, trainer["optimizer"])
         elif self.config.init:
-            missing = load_weights(Path(self.config.init), self.codec)
+            missing = load_weights(Path(self.config.init), self.codec, self.config.fresh)
             print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
 
     def _check_same_model(self) -> None:

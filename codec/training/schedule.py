@@ -51,6 +51,7 @@ def set_trained_parts(codec: VideoCodec, stage: Stage) -> list[nn.Parameter]:
         "motion": [inter.motion],
         "recon": recon,
         "inter": [inter],
+        "entropy": [codec.intra.latent, inter.latent, inter.motion.latent],
         "all": [codec],
     }
     codec.requires_grad_(False)

@@ -21,6 +21,7 @@ def validate(
     """
     probe = copy.deepcopy(codec).eval()
     probe.update()
+    device = next(probe.parameters()).device
     result: dict[str, float] = {}
     losses = []
     for quality in QUALITIES:
@@ -30,7 +31,7 @@ def validate(
         for clip in clips:
             side = min(size, clip.height, clip.width) // 2 * 2
             top, left = (clip.height - side) // 4 * 2, (clip.width - side) // 4 * 2
-            video = clip.read(0, min(frames, clip.frames), top, left, side)
+            video = clip.read(0, min(frames, clip.frames), top, left, side).to(device)
             coder = FrameCoder(probe, side, side)
             for t, frame in enumerate(video):
                 level = codec.frame_quality(quality, t)

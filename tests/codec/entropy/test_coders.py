@@ -52,6 +52,21 @@ def test_index_zero_is_not_coded(priors):
     assert not sent[0].any()
 
 
+def test_scales_up_to_the_skip_scale_are_not_coded():
+    prior = ConditionalPrior(skip_scale=0.15)
+    prior.update()
+    assert prior.scale(torch.tensor(prior.first_coded - 1)) <= 0.15
+    assert prior.scale(torch.tensor(prior.first_coded)) > 0.15
+    index = torch.arange(64).view(1, 64, 1, 1).expand(1, 64, 5, 5)
+    residual = torch.full(index.shape, -2.0)
+    payload, sent, got, _ = round_trip([(residual, index, prior)])
+    assert torch.equal(sent[0], residual * (index >= prior.first_coded))
+    assert torch.equal(sent[0], got[0])
+    estimate = RateEstimate()
+    estimate.code(residual[:, : prior.first_coded], index[:, : prior.first_coded], prior, "x")
+    assert estimate.bits["x"] == 0
+
+
 def test_real_valued_indices_are_rounded_alike(priors):
     conditional, _ = priors
     residual = torch.randn(1, 2, 6, 6) * 3

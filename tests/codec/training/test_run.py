@@ -163,3 +163,39 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
     run.learner.learn(batch, 0, 1e-3)
     assert run.learner.skipped == 1
     assert all(torch.equal(before[k], v) for k, v in run.codec.named_parameters())
+
+
+def test_a_schedule_is_fitted_to_the_time_there_is(cache, tmp_path):
+    from codec.training.calibrate import fit_schedule, step_seconds
+
+    probe = TrainingRun(experiment(cache), tmp_path / "probe")
+    seconds = step_seconds(probe, warm_up=1, steps=2)
+    assert len(seconds) == len(probe.config.stages) and min(seconds) > 0
+    costs = [0.1 * (number + 1) for number in range(len(seconds))]
+    planned = sum(c * s.steps for c, s in zip(costs, probe.config.stages, strict=True))
+    fitted = fit_schedule(probe.experiment, costs, 10 * planned)
+    assert [s.steps for s in fitted.training.stages] == [10 * s.steps for s in probe.config.stages]
+    with pytest.raises(ConfigError, match="too little time"):
+        fit_schedule(probe.experiment, costs, 0.01 * planned)
+
+
+def test_fresh_parts_are_not_taken_from_the_initial_weights(cache, tmp_path):
+    parent = TrainingRun(experiment(cache), tmp_path / "parent")
+    parent.train(stop_at=1)
+    parent.export(tmp_path / "parent.safetensors", {})
+    child = TrainingRun(
+        experiment(cache, f"training.init={tmp_path / 'parent.safetensors'}", "training.seed=9"),
+        tmp_path / "child",
+    )
+    part = TrainingRun(
+        experiment(
+            cache,
+            f"training.init={tmp_path / 'parent.safetensors'}",
+            "training.seed=9",
+            "training.fresh=[hyper_decoder]",
+        ),
+        tmp_path / "part",
+    )
+    for name, value in child.codec.named_parameters():
+        same = torch.equal(value, part.codec.get_parameter(name))
+        assert same != ("hyper_decoder" in name), name
