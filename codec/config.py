@@ -64,6 +64,43 @@ class MotionConfig(_Config):
     scale_width: int = 32
 
 
+class GlobalConfig(_Config):
+    """Global compensation by linear cross-attention (LVC-LGMC).
+
+    Attributes:
+        scales: which contexts it joins, 0 the finest.
+        heads: of the attention.
+        query: ``context``, the warped context, which both sides and the temporal prior know; or
+            ``coder``, the encoder's and decoder's own feature at their coarsest context.
+    """
+
+    scales: tuple[int, ...] = Field((1,), min_length=1)
+    heads: int = Field(2, ge=1)
+    query: Literal["context", "coder"] = "context"
+
+
+class ShiftedConfig(_Config):
+    """Refinement by a shifted non-local search round the decoded flow (Shifted-NLS).
+
+    Attributes:
+        scales: which contexts it joins, 0 the finest.
+        width: channels that are compared and gathered.
+        heads: of the search.
+        window: candidates on a side, odd.
+        topk: candidates that are gathered.
+        stride: pixels of the scale between candidates.
+        references: frames that are searched, 1 or 2.
+    """
+
+    scales: tuple[int, ...] = Field((1,), min_length=1)
+    width: int = Field(32, ge=4)
+    heads: int = Field(1, ge=1)
+    window: int = Field(5, ge=1)
+    topk: int = Field(4, ge=1)
+    stride: float = Field(1.0, gt=0)
+    references: Literal[1, 2] = 1
+
+
 class InterConfig(_Config):
     """The P-frame codec.
 
@@ -85,7 +122,9 @@ class InterConfig(_Config):
     depth: int = Field(1, ge=1, le=16)
     flow: FlowConfig = FlowConfig()
     motion: MotionConfig = MotionConfig()
-    compensation: tuple[Literal["local"], ...] = ("local",)
+    compensation: tuple[Literal["local", "global", "shifted"], ...] = ("local",)
+    global_attention: GlobalConfig = GlobalConfig()
+    shifted: ShiftedConfig = ShiftedConfig()
     gains: bool = True
     entropy: EntropyConfig = EntropyConfig()
 

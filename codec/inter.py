@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from codec import lite, tcm
-from codec.compensation.pipeline import Compensation, Contexts
+from codec.compensation.pipeline import Compensation, Contexts, Older
 from codec.config import ModelConfig
 from codec.entropy.gains import half_log_range
 from codec.entropy.latent import Coder, LatentCodec
@@ -30,16 +30,19 @@ class ReferenceState:
         frame: the decoded frame [B, 3, H, W], clamped to [0, 1].
         feature: the propagated feature, None after an I frame.
         motion_symbols, symbols: of the last P frame, None after an I frame.
+        older: the reference before this one, where the model looks at two; None after an I frame.
     """
 
     frame: Tensor
     feature: Tensor | None = None
     motion_symbols: Tensor | None = None
     symbols: Tensor | None = None
+    older: Older | None = None
 
     def detach(self) -> "ReferenceState":
-        values = {name: value.detach() for name, value in vars(self).items() if value is not None}
-        return replace(self, **values)
+        values = {k: v.detach() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        older = self.older and self.older.detach()
+        return replace(self, **values, older=older)
 
 
 @dataclass
@@ -71,23 +74,27 @@ class InterCodec(nn.Module):
         config = model.inter
         flow = config.flow
         self.full_size = config.family == "tcm"
+        self.looks_at_two = "shifted" in config.compensation and config.shifted.references == 2
         self.prior = make_prior(config.entropy)
         self.flow = SpyNet(flow.levels, flow.widths, flow.kernel, flow.top)
         self.motion = MotionCodec(model)
         self.compensation = Compensation(config)
+        attention = config.global_attention
+        asks = "global" in config.compensation and attention.query == "coder"
+        heads = attention.heads if asks else 0
         if self.full_size:
             width = config.channels[0]
-            self.encoder: nn.Module = tcm.ContextualEncoder(width, config.latent)
-            self.decoder: nn.Module = tcm.ContextualDecoder(width, config.latent)
+            self.encoder: nn.Module = tcm.ContextualEncoder(width, config.latent, heads)
+            self.decoder: nn.Module = tcm.ContextualDecoder(width, config.latent, heads)
             self.temporal_prior: nn.Module = tcm.TemporalPrior(width, config.latent)
             temporal = 2 * config.latent
         else:
             self.encoder = lite.PatchEncoder(
-                config.channels, config.latent, config.depth, config.gains, config.contexts
+                config.channels, config.latent, config.depth, config.gains, config.contexts, heads
             )
             depths = (config.depth, config.depth)
             self.decoder = lite.PatchDecoder(
-                config.channels, config.latent, depths, config.gains, config.contexts
+                config.channels, config.latent, depths, config.gains, config.contexts, heads
             )
             self.temporal_prior = lite.TemporalPrior(config.contexts, config.temporal)
             temporal = config.temporal
@@ -140,12 +147,13 @@ class InterCodec(nn.Module):
             size: the latents' (H / 16, W / 16).
         """
         estimated, flow, motion_symbols = self.code_motion(frame, state, coder, quality, size)
-        contexts = self.compensation(state.frame, state.feature, flow)
+        contexts = self.compensation(state.frame, state.feature, flow, state.older)
         y = None if coder.decoding else self._analyse(frame, contexts, quality)
         temporal = self.temporal_prior(contexts.scales)
         y_hat, symbols = self.latent(y, coder, self.prior, quality, size, temporal, state.symbols)
         decoded, feature = self._synthesise(y_hat, contexts, quality)
-        new_state = ReferenceState(decoded.clamp(0, 1), feature, motion_symbols, symbols)
+        older = Older(contexts.references, flow) if self.looks_at_two else None
+        new_state = ReferenceState(decoded.clamp(0, 1), feature, motion_symbols, symbols, older)
         return InterOutput(
             decoded, contexts.warped_frame, estimated, flow, contexts.scales, new_state
         )
@@ -153,14 +161,16 @@ class InterCodec(nn.Module):
     def _analyse(self, frame: Tensor, contexts: Contexts, quality: Tensor) -> Tensor:
         """y of the frame (DCVC-TCM) or of what motion compensation left of it (lite)."""
         if self.full_size:
-            return self.encoder(frame, contexts.scales)
-        return self.encoder(frame - contexts.warped_frame, quality, contexts.scales)
+            return self.encoder(frame, contexts.scales, contexts.references)
+        return self.encoder(
+            frame - contexts.warped_frame, quality, contexts.scales, contexts.references
+        )
 
     def _synthesise(
         self, y_hat: Tensor, contexts: Contexts, quality: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The decoded frame and the propagated feature."""
         if self.full_size:
-            return self.decoder(y_hat, contexts.scales)
-        added, feature = self.decoder(y_hat, quality, contexts.scales)
+            return self.decoder(y_hat, contexts.scales, contexts.references)
+        added, feature = self.decoder(y_hat, quality, contexts.scales, contexts.references)
         return contexts.warped_frame + added, feature

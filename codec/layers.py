@@ -19,6 +19,18 @@ def conv1(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1)
 
 
+def depthwise3(channels: int) -> nn.Conv2d:
+    """3x3 convolution of each channel by itself, zero padded."""
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+
+def zero_start(layer: nn.Conv2d) -> nn.Conv2d:
+    """A convolution that gives zero before it has learned: what it is added to starts unchanged."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def transposed_conv3(in_channels: int, out_channels: int, stride: int = 2) -> nn.ConvTranspose2d:
     """3x3 transposed convolution: size * stride."""
     return nn.ConvTranspose2d(

@@ -10,16 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codec.compensation.global_attention import GlobalAttention
 from codec.entropy.gains import make_gain
-from codec.layers import ResidualStack, conv1, conv3, linear_trunk, subpixel_conv1
+from codec.layers import (
+    ResidualStack,
+    conv1,
+    conv3,
+    linear_trunk,
+    subpixel_conv1,
+    zero_start,
+)
 
-Contexts = list[Tensor] | None
-
-
-def _zero(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+Features = list[Tensor] | None
 
 
 class PatchEncoder(nn.Module):
@@ -31,6 +33,8 @@ class PatchEncoder(nn.Module):
         depth: residual blocks at each scale.
         gains: per-channel gains by quality at 1/4.
         contexts: channels of the contexts at 1/4 and 1/8, None for an intra codec.
+        heads: of the attention that asks the reference at 1/8 with the trunk's own feature as the
+            query, 0 for none.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class PatchEncoder(nn.Module):
         depth: int,
         gains: bool,
         contexts: tuple[int, int] | None = None,
+        heads: int = 0,
     ):
         super().__init__()
         fine, coarse = channels
@@ -51,10 +56,17 @@ class PatchEncoder(nn.Module):
         self.leave = conv3(coarse, latent, 2)
         linear_trunk(self.enter, self.down, self.leave)
         if contexts is not None:
-            self.fine_context = _zero(conv3(contexts[0], fine))
-            self.coarse_context = _zero(conv1(contexts[1], coarse))
+            self.fine_context = zero_start(conv3(contexts[0], fine))
+            self.coarse_context = zero_start(conv1(contexts[1], coarse))
+        self.attention = GlobalAttention(coarse, contexts[1], heads) if heads else None
 
-    def forward(self, x: Tensor, quality: Tensor, contexts: Contexts = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        quality: Tensor,
+        contexts: Features = None,
+        references: Features = None,
+    ) -> Tensor:
         """y [B, M, H/16, W/16] of a zero-centred picture [B, 3, H, W]."""
         x = self.enter(F.pixel_unshuffle(x, 4))
         if contexts is not None:
@@ -62,6 +74,8 @@ class PatchEncoder(nn.Module):
         x = self.down(self.fine_body(x * self.gain(quality).to(x.dtype)))
         if contexts is not None:
             x = x + self.coarse_context(contexts[1])
+        if self.attention is not None:
+            x = self.attention(x, references[1])
         return self.leave(self.coarse_body(x))
 
 
@@ -79,6 +93,7 @@ class PatchDecoder(nn.Module):
         depths: tuple[int, int],
         gains: bool,
         contexts: tuple[int, int] | None = None,
+        heads: int = 0,
     ):
         super().__init__()
         fine, coarse = channels
@@ -90,16 +105,23 @@ class PatchDecoder(nn.Module):
         self.leave = conv3(fine, 3 * 16)
         linear_trunk(self.up1, self.up2, self.leave)
         if contexts is not None:
-            self.coarse_context = _zero(conv1(contexts[1], coarse))
-            self.fine_context = _zero(conv3(contexts[0], fine))
+            self.coarse_context = zero_start(conv1(contexts[1], coarse))
+            self.fine_context = zero_start(conv3(contexts[0], fine))
+        self.attention = GlobalAttention(coarse, contexts[1], heads) if heads else None
 
     def forward(
-        self, y_hat: Tensor, quality: Tensor, contexts: Contexts = None
+        self,
+        y_hat: Tensor,
+        quality: Tensor,
+        contexts: Features = None,
+        references: Features = None,
     ) -> tuple[Tensor, Tensor]:
         """The zero-centred picture [B, 3, H, W] and the features at 1/4 that it was made of."""
         x = self.up1(y_hat)
         if contexts is not None:
             x = x + self.coarse_context(contexts[1])
+        if self.attention is not None:
+            x = self.attention(x, references[1])
         x = self.up2(self.coarse_body(x))
         if contexts is not None:
             x = x + self.fine_context(contexts[0])

@@ -51,12 +51,13 @@ class TrainingRun:
     Args:
         experiment: the resolved configuration.
         folder: the run's; made if missing.
+        share: a run whose clips are to be used, where they were read for it already.
 
     Raises:
         ConfigError: an empty schedule, no data, or a folder that holds another model's run.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path):
+    def __init__(self, experiment: Experiment, folder: Path, share: "TrainingRun | None" = None):
         self.experiment = experiment
         self.config = experiment.training
         self.folder = folder
@@ -67,10 +68,13 @@ class TrainingRun:
         self.device = torch.device(self.config.device)
         folder.mkdir(parents=True, exist_ok=True)
         self._check_same_model()
-        cache = Path(self.config.data.cache) if self.config.data.cache else folder.parent / "cache"
-        clips = find_clips(self.config.data, cache)
-        self.clips, self.held_out = split(clips, self.config.data.holdout)
-        self.sampler = self._sampler()
+        if share is None:
+            cache = self.config.data.cache or folder.parent / "cache"
+            clips = find_clips(self.config.data, Path(cache))
+            self.clips, self.held_out = split(clips, self.config.data.holdout)
+            self.sampler = self._sampler()
+        else:
+            self.clips, self.held_out, self.sampler = share.clips, share.held_out, share.sampler
 
         torch.manual_seed(self.config.seed)
         self.codec = VideoCodec(experiment.model).to(self.device)

@@ -11,8 +11,19 @@ from codec.video_codec import VideoCodec
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def debug_config() -> ModelConfig:
-    return load_experiment(CONFIGS / "debug.yaml").model
+# Stages of compensation -> overrides. What is promised of streams is tested over all of them.
+VARIANTS = {
+    "local": (),
+    "global": ("compensation=[local, global]",),
+    "coder": ("compensation=[local, global]", "global_attention.query=coder"),
+    "shifted": ("compensation=[local, shifted]", "shifted.scales=[0, 1]", "shifted.heads=2"),
+    "all": ("compensation=[local, shifted, global]", "shifted.references=2"),
+}
+
+
+def debug_config(variant: str = "local") -> ModelConfig:
+    overrides = [f"model.inter.{override}" for override in VARIANTS[variant]]
+    return load_experiment(CONFIGS / "debug.yaml", overrides).model
 
 
 def loud_codec(
@@ -28,10 +39,13 @@ def loud_codec(
                 latent.scale_path.offset += scale_offset
                 for conv in (latent.scale_path.last, latent.scale_path.hidden):
                     conv.weight *= 6.0
+        for parameter in codec.inter.parameters():
+            if parameter.dim() > 1 and not parameter.any():  # layers that begin at zero
+                parameter.normal_(0, 0.1)
     codec.update()
     return codec
 
 
-@pytest.fixture(scope="session")
-def codec() -> VideoCodec:
-    return loud_codec(debug_config())
+@pytest.fixture(scope="session", params=VARIANTS)
+def codec(request) -> VideoCodec:
+    return loud_codec(debug_config(request.param))

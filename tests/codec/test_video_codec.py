@@ -7,7 +7,7 @@ from codec.config import EntropyConfig
 from codec.entropy.coders import RateModel
 from codec.video_codec import FrameCoder
 
-from .conftest import debug_config, loud_codec
+from .conftest import VARIANTS, debug_config, loud_codec
 
 
 def moving_frames(count: int, height: int, width: int) -> torch.Tensor:
@@ -81,8 +81,9 @@ def test_training_forward_agrees_with_coding(codec):
     assert coder.bits["intra"].shape == (1,)
 
 
-def test_gradients_reach_every_trained_parameter():
-    codec = loud_codec(debug_config(), seed=1).train()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_reach_every_trained_parameter(variant):
+    codec = loud_codec(debug_config(variant), seed=1).train()
     frames = moving_frames(3, 64, 64)[:, None].transpose(0, 1)  # [1, T, 3, H, W]
     quality = torch.tensor([33.0])
     coder = RateModel()
