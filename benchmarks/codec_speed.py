@@ -64,31 +64,16 @@ def _clip(folder: Path, size: tuple[int, int], frames: int) -> Path:
 
 
 def _operations(options: dict) -> list[Figure]:
-    """kMAC per pixel of a P frame by torch's counter, and parameters."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
+    """kMAC per pixel of a P frame, and parameters."""
     from codec import models
-    from codec.video_codec import FrameCoder
+    from eval.complexity import operations_per_pixel
 
     codec = models.load(options["model"]).codec
-    width, height = SMALL
-    frames = torch.rand(2, 3, height, width)
-    coder, decoder = (FrameCoder(codec, height, width) for _ in range(2))
-    payload, _ = coder.encode(frames[:1], True, 32)
-    decoder.decode(payload, True, 32)
-    with FlopCounterMode(display=False) as encoding:
-        payload, _ = coder.encode(frames[1:], False, 32)
-    with FlopCounterMode(display=False) as decoding:
-        decoder.decode(payload, False, 32)
-
-    def per_pixel(counter: FlopCounterMode) -> float:
-        return counter.get_total_flops() / 2 / 1000 / (width * height)
-
+    encoder, decoder = operations_per_pixel(codec, *SMALL)
     parameters = sum(p.numel() for p in codec.parameters()) / 1e6
     return [
-        Figure("P frame, encoder", per_pixel(encoding), "kMAC/pixel", limit="<= 120"),
-        Figure("P frame, decoder", per_pixel(decoding), "kMAC/pixel", limit="<= 80"),
+        Figure("P frame, encoder", encoder, "kMAC/pixel", limit="<= 120"),
+        Figure("P frame, decoder", decoder, "kMAC/pixel", limit="<= 80"),
         Figure("parameters", parameters, "million"),
     ]
 

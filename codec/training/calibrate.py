@@ -1,10 +1,11 @@
 """Fitting a schedule to the time there is: how long steps take, and how many of them fit."""
 
 import time
+from itertools import pairwise
 
 import torch
 
-from codec.config import Experiment, Stage
+from codec.config import Experiment
 from codec.errors import ConfigError
 from codec.training.run import TrainingRun
 from codec.training.schedule import set_trained_parts
@@ -38,15 +39,20 @@ def fit_schedule(experiment: Experiment, seconds: list[float], budget: float) ->
     """
     stages = experiment.training.stages
     planned = sum(stage.steps * each for stage, each in zip(stages, seconds, strict=True))
-    scaled = tuple(_scaled(stage, budget / planned) for stage in stages)
-    if any(stage.steps < 1 for stage in scaled):
-        raise ConfigError(f"{budget:.0f} s is too little time for this schedule")
+    ends = [0]
+    for stage in stages:
+        ends.append(ends[-1] + stage.steps)
+    # Rounded where stages end, so that what one loses the next one gets.
+    ends = [round(end * budget / planned) for end in ends]
+    lengths = [after - before for before, after in pairwise(ends)]
+    if min(lengths) < 1:
+        raise ConfigError(f"a budget of {budget:.0f} leaves no step for a stage of this schedule")
+    scaled = tuple(
+        stage.model_copy(update={"steps": steps})
+        for stage, steps in zip(stages, lengths, strict=True)
+    )
     training = experiment.training.model_copy(update={"stages": scaled})
     return experiment.model_copy(update={"training": training})
-
-
-def _scaled(stage: Stage, factor: float) -> Stage:
-    return stage.model_copy(update={"steps": int(stage.steps * factor)})
 
 
 def _wait(device: torch.device) -> None:
