@@ -1,7 +1,7 @@
 """What can be measured: a benchmark is a gate and a list of figures."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 
 
@@ -36,20 +36,43 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a suite that compares many things found.
+
+    Attributes:
+        figures: the numbers that somebody holds the project to.
+        rows: one for each thing at each size, with the keys of ``benchmarks.kernels``.
+        ceilings: what the machine can do, measured beside them.
+    """
+
+    figures: list[Figure]
+    rows: list[dict]
+    ceilings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A suite.
 
     Attributes:
         gate: raises LgmcError where results are wrong; runs first.
-        measure: the figures, given the command's options.
+        measure: the figures, or figures and rows, given the command's options.
+        packages: distributions whose versions matter to it besides those of every result file.
     """
 
     gate: Callable[[dict], None]
-    measure: Callable[[dict], list[Figure]]
+    measure: Callable[[dict], list[Figure] | Measured]
+    packages: tuple[str, ...] = ()
+
+    def results(self, options: dict) -> Measured:
+        """Pass the gate, then measure."""
+        self.gate(options)
+        found = self.measure(options)
+        return found if isinstance(found, Measured) else Measured(found, [])
 
 
 # Suite -> the module that defines ``BENCHMARK``.
-_SUITES = {"codec": "benchmarks.codec_speed"}
+_SUITES = {"codec": "benchmarks.codec_speed", "kernels": "benchmarks.kernels"}
 
 
 def suites() -> list[str]:

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
-from benchmarks.registry import Figure, load
+from benchmarks import kernel_tables
+from benchmarks.registry import Measured, load
 from eval.conditions import command_line, machine, now, versions
 
 
@@ -14,19 +16,46 @@ def run(names: Iterable[str], options: dict) -> dict[str, object]:
     Raises:
         LgmcError: a correctness gate failed; nothing is measured then.
     """
-    figures: dict[str, list[Figure]] = {}
+    found: dict[str, Measured] = {}
+    packages: list[str] = []
     for name in names:
         suite = load(name)
-        suite.gate(options)
-        figures[name] = suite.measure(options)
-    return {
+        found[name] = suite.results(options)
+        packages += suite.packages
+    report = {
         "date": now(),
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions() | installed(packages),
         "command": command_line(),
         "options": options,
-        "figures": {name: [f.as_json() for f in rows] for name, rows in figures.items()},
+        "figures": {name: [f.as_json() for f in m.figures] for name, m in found.items()},
     }
+    rows = {name: m.rows for name, m in found.items() if m.rows}
+    if rows:
+        report["rows"] = rows
+        report["ceilings"] = {name: found[name].ceilings for name in rows}
+    return report
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Version of each of the distributions that is installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def failed(report: dict) -> list[str]:
+    """What of ours a gate refused: one line each."""
+    rows = [row for suite in report.get("rows", {}).values() for row in suite]
+    return [
+        f"{row['operator']} {row['case']} {row['dtype']}, {row['backend']}: {row['error']}"
+        for row in rows
+        if row["ours"] and row["error"]
+    ]
 
 
 def describe(report: dict) -> str:
@@ -34,6 +63,8 @@ def describe(report: dict) -> str:
     lines = []
     for suite, rows in report["figures"].items():
         lines.append(f"{suite}")
+        if suite in report.get("rows", {}):
+            lines += kernel_tables.text_table(report["rows"][suite]).splitlines()
         for row in rows:
             spread = ""
             if row["low"] is not None:

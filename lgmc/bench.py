@@ -14,6 +14,9 @@ from benchmarks.registry import suites
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(suites())}")
     parser.add_argument("--model", default="lite", metavar="NAME|FILE", help="default lite")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="of the kernels suite; default cpu"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each timed process")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="the report as JSON, in a file or here"
@@ -21,19 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from benchmarks.runner import describe, save
+    from benchmarks.runner import describe, failed, save
     from benchmarks.runner import run as measure
-    from codec.errors import ConfigError
+    from codec.errors import ConfigError, LgmcError
 
     names = args.suites or suites()
     unknown = [name for name in names if name not in suites()]
     if unknown:
         raise ConfigError(f"no suite {unknown[0]!r}: there are {', '.join(suites())}")
-    report = measure(names, {"model": args.model, "threads": args.threads})
+    options = {"model": args.model, "threads": args.threads, "device": args.device}
+    report = measure(names, options)
     if args.json == "-":
         print(json.dumps(report, indent=1))
-        return 0
-    if args.json:
-        save(report, Path(args.json))
-    print(describe(report))
+    else:
+        if args.json:
+            save(report, Path(args.json))
+        print(describe(report))
+    refused = failed(report)
+    if refused:
+        raise LgmcError(f"bench: {len(refused)} not timed, the first: {refused[0]}")
     return 0

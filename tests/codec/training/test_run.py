@@ -166,7 +166,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
 
 
 def test_a_schedule_is_fitted_to_the_time_there_is(cache, tmp_path):
-    from codec.training.calibrate import fit_schedule, step_seconds
+    from codec.training.calibrate import fit_schedule, share_time, step_seconds
 
     probe = TrainingRun(experiment(cache), tmp_path / "probe")
     seconds = step_seconds(probe, warm_up=1, steps=2)
@@ -175,6 +175,11 @@ def test_a_schedule_is_fitted_to_the_time_there_is(cache, tmp_path):
     planned = sum(c * s.steps for c, s in zip(costs, probe.config.stages, strict=True))
     fitted = fit_schedule(probe.experiment, costs, 10 * planned)
     assert [s.steps for s in fitted.training.stages] == [10 * s.steps for s in probe.config.stages]
+    shared = fit_schedule(share_time(fitted, costs, [1, 2, 1, 4]), costs, 80.0)
+    times = [c * s.steps for c, s in zip(costs, shared.training.stages, strict=True)]
+    assert times == pytest.approx([10, 20, 10, 40], rel=0.05)
+    with pytest.raises(ConfigError, match="3 shares"):
+        share_time(fitted, costs, [1, 2, 3])
     with pytest.raises(ConfigError, match="no step for a stage"):
         fit_schedule(probe.experiment, costs, 0.01 * planned)
 

@@ -1,0 +1,137 @@
+"""What the project holds its operators to, judged from the measured rows."""
+
+from benchmarks.registry import Figure
+
+SEARCH_PEERS = ("grid_sample", "unfold+matmul", "warp+sampler")
+FORWARD_LIMIT = ">= 60"
+TRAINING_LIMIT = ">= 40"
+
+
+def held_to(
+    device: str, rows: list[dict], ceilings: dict[str, float], apart: dict[str, float]
+) -> list[Figure]:
+    """Figures with limits; on a GPU there are no limits but that nothing was refused."""
+    figures = [_refused(rows)]
+    if device == "cuda":
+        figures += [
+            Figure("copy, bytes read and written", ceilings["copy_gbps"], "GB/s"),
+            Figure("matrix product, float32", ceilings["float32_tflops"], "TFLOP/s"),
+            Figure("matrix product, bfloat16", ceilings["bfloat16_tflops"], "TFLOP/s"),
+        ]
+        return figures
+    return figures + _search(rows) + _apart(apart) + _linear(rows)
+
+
+def _refused(rows: list[dict]) -> Figure:
+    wrong = [row for row in rows if row["error"] and row["ours"]]
+    return Figure("our back ends refused by the gate", len(wrong), "", limit="<= 0")
+
+
+def _ours(rows: list[dict], operator: str) -> list[dict]:
+    return [
+        row
+        for row in rows
+        if row["operator"] == operator
+        and row["ours"]
+        and row["dtype"] == "float32"
+        and row["forward_ms"] is not None
+    ]
+
+
+def _peer(rows: list[dict], ours: dict, name: str) -> dict | None:
+    for row in rows:
+        if all(row[key] == ours[key] for key in ("operator", "case", "dtype", "device")):
+            if row["backend"] == name:
+                return row
+    return None
+
+
+def _speedup(label: str, row: dict, key: str, peer: str, limit: str) -> Figure:
+    low, high = row[f"{key}_range"][peer]
+    return Figure(f"{label}: over {peer}", row[key][peer], "x", low, high, limit)
+
+
+def _search(rows: list[dict]) -> list[Figure]:
+    figures = []
+    for row in _ours(rows, "shifted_search"):
+        for peer in row["speedup_over"]:
+            limit = FORWARD_LIMIT if peer in SEARCH_PEERS else ""
+            figures.append(_speedup("search", row, "speedup_over", peer, limit))
+        figures += _memory("search", rows, row, "extra_bytes")
+    for row in _ours(rows, "shifted_attention"):
+        for peer in row["training_speedup_over"]:
+            limit = TRAINING_LIMIT if peer in SEARCH_PEERS else ""
+            figures.append(
+                _speedup("attention, both ways", row, "training_speedup_over", peer, limit)
+            )
+        figures += _memory("attention, both ways", rows, row, "training_extra_bytes")
+    return figures
+
+
+def _memory(label: str, rows: list[dict], ours: dict, key: str) -> list[Figure]:
+    if ours[key] is None:
+        return []
+    figures = [Figure(f"{label}: extra memory", ours[key] / 2**20, "MiB")]
+    unfold = _peer(rows, ours, "unfold+matmul")
+    if unfold and unfold[key]:
+        share = 100 * ours[key] / unfold[key]
+        figures.append(Figure(f"{label}: of unfold's memory", share, "%", limit="<= 2"))
+    return figures
+
+
+def _apart(apart: dict[str, float]) -> list[Figure]:
+    """The products' share of the FMA peak, by the whole time; and what the top 9 costs in it."""
+    if not apart:
+        return []
+    rate = apart["operations"] / apart["top9_ms"] / 1e6
+    return [
+        Figure("FMA peak, measured", apart["fma_gflops"], "GFLOP/s"),
+        Figure("search: products / whole time", rate, "GFLOP/s"),
+        Figure(
+            "search: share of the peak, top-k in the time",
+            100 * rate / apart["fma_gflops"],
+            "%",
+            limit=">= 40",
+        ),
+        Figure("search: whole", apart["top9_ms"], "ms"),
+        Figure("search: top 9 over the best alone", apart["top9_ms"] - apart["top1_ms"], "ms"),
+        Figure("torch.topk alone on such scores", apart["torch_topk_ms"], "ms"),
+    ]
+
+
+def _linear(rows: list[dict]) -> list[Figure]:
+    found = _ours(rows, "linear_attention")
+    figures = []
+    for key, label in (("forward_ms", "forward"), ("training_ms", "both ways")):
+        for small in found:
+            for large in found:
+                if _pixels(large) == 4 * _pixels(small):
+                    growth = large[key] / small[key]
+                    name = f"linear {_side(large)}: time over a quarter, {label}"
+                    figures.append(Figure(name, growth, "x", limit="<= 4.2"))
+    for row in found:
+        for key, label in (
+            ("speedup_over", "forward"),
+            ("training_speedup_over", "both ways"),
+        ):
+            name = f"linear {_side(row)}, {label}"
+            if "five lines" in row[key]:
+                figures.append(_speedup(name, row, key, "five lines", ">= 1"))
+            if "sdpa" in row[key]:
+                figures.append(_speedup(name, row, key, "sdpa", ">= 10"))
+    largest = max(found, key=_pixels, default=None)
+    if largest and largest["extra_bytes"] is not None:
+        one_input = largest["bytes"] / 4  # query, key, value and the output are of one size
+        for key, label in (("extra_bytes", "forward"), ("training_extra_bytes", "both ways")):
+            name = f"linear {_side(largest)}, {label}: memory of an input"
+            figures.append(Figure(name, 100 * largest[key] / one_input, "%", limit="<= 10"))
+    return figures
+
+
+def _side(row: dict) -> str:
+    return row["case"].split()[0]
+
+
+def _pixels(row: dict) -> int:
+    _, height, width = _side(row).split("x")
+    return int(height) * int(width)

@@ -1,0 +1,130 @@
+"""Compiling the CPU paths (numba) and running them on threads.
+
+Import this module only from a CPU path, which op.py loads at its first use: it imports numba. Why a
+JIT
+and not a library that comes built: docs/kernels.md.
+"""
+
+import inspect
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import llvmlite.binding
+import numba
+import torch
+from torch import Tensor
+
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+# float32 numbers in a vector register of this CPU.
+LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
+
+
+_OPTIONS = {
+    "nogil": True,
+    "boundscheck": False,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile ``function`` at its first call; the result stays in __pycache__ (NUMBA_CACHE_DIR).
+
+    No bounds checks; the interpreter's lock is released. Multiplications and additions may fuse,
+    nothing
+    else is relaxed: infinities and NaN keep their meaning.
+    """
+    dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
+    _forget_outdated(dispatcher, function)
+    return dispatcher
+
+
+def part(function: Callable) -> Callable:
+    """Compile ``function`` as a part of the kernels that call it; Python cannot call it quickly.
+
+    Less to compile than ``compiled``: no code to call it from Python, nothing stored by itself.
+    """
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+
+
+def _forget_outdated(dispatcher: Callable, function: Callable) -> None:
+    """Drop cached code older than what it was built from.
+
+    numba compares the cache with the function's own file only; the kernels also hold code of the
+    files beside this one.
+    """
+    folder = dispatcher.stats.cache_path
+    if folder is None:
+        return
+    own = Path(inspect.getfile(function))
+    sources = [*Path(__file__).parent.glob("*.py"), *own.parent.glob("cpu*.py")]
+    newest = max(source.stat().st_mtime for source in sources)
+    for index in Path(folder).glob(f"{own.stem}.{function.__qualname__}-*.nbi"):
+        try:
+            if index.stat().st_mtime < newest:
+                index.unlink()
+        except FileNotFoundError:  # another process was quicker
+            pass
+
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    """A forked child has the pool's object but not its threads."""
+    global _pool
+    _pool = None
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _workers(count: int) -> ThreadPoolExecutor:
+    """At least ``count`` threads that wait for work; made at the first use in this process."""
+    global _pool
+    if _pool is None or _pool._max_workers < count:
+        _pool = ThreadPoolExecutor(count, thread_name_prefix="kernels")
+    return _pool
+
+
+def run(kernel: Callable, count: int, *arguments, chunk: int = 1) -> None:
+    """Call ``kernel(start, stop, *arguments)`` over the items 0 .. count - 1 in pieces of
+    ``chunk``.
+
+    On torch.get_num_threads() threads, this one included; a thread takes the next piece when it has
+    finished one. Pieces must not depend on one another. No threading layer of numba is involved:
+    its OpenMP one quarrels with torch's after a fork.
+    """
+    pieces = -(-count // chunk)
+    threads = min(torch.get_num_threads(), pieces)
+    if threads <= 1:
+        kernel(0, count, *arguments)
+        return
+    taken = itertools.count()
+
+    def work() -> None:
+        while (piece := next(taken)) < pieces:
+            kernel(piece * chunk, min((piece + 1) * chunk, count), *arguments)
+
+    jobs = [_workers(threads - 1).submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        wait(jobs)
+    for job in jobs:
+        job.result()
+
+
+def padded(channels: int) -> int:
+    """``channels`` rounded up to whole vectors."""
+    return -(-channels // LANES) * LANES
+
+
+def address(tensor: Tensor) -> int:
+    """Where the tensor's data begins. Keep the tensor alive while a kernel uses it."""
+    return tensor.data_ptr()
