@@ -46,8 +46,9 @@ class IntraConfig(_Config):
 
 
 class FlowConfig(_Config):
-    """The flow net, a spatial pyramid."""
+    """The flow net: a spatial pyramid on pixels (spynet) or on a correlation volume."""
 
+    net: Literal["spynet", "correlation"] = "spynet"
     levels: int = Field(5, ge=1, le=8)
     widths: tuple[int, int, int, int] = (16, 24, 16, 16)
     kernel: int = 5

@@ -23,3 +23,7 @@ class ModelError(LgmcError):
 
 class ConfigError(LgmcError):
     """A configuration names an unknown key or a value out of range."""
+
+
+class TrainingError(LgmcError):
+    """A training run that cannot go on in a way that makes sense."""

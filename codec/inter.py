@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from codec import lite, tcm
 from codec.compensation.pipeline import Compensation, Contexts, Older
-from codec.config import ModelConfig
+from codec.config import FlowConfig, ModelConfig
 from codec.entropy.gains import half_log_range
 from codec.entropy.latent import Coder, LatentCodec
 from codec.entropy.priors import make_prior
 from codec.flow import SpyNet
+from codec.flow_correlation import CorrelationFlow
 from codec.motion import MotionCodec
 
 
@@ -66,17 +67,22 @@ class InterOutput:
     state: ReferenceState
 
 
+def make_flow_net(config: FlowConfig) -> nn.Module:
+    """The flow net that the configuration names; both have ``forward`` and ``pyramid``."""
+    net = SpyNet if config.net == "spynet" else CorrelationFlow
+    return net(config.levels, config.widths, config.kernel, config.top)
+
+
 class InterCodec(nn.Module):
     """Codes a frame given the state that the last one left."""
 
     def __init__(self, model: ModelConfig):
         super().__init__()
         config = model.inter
-        flow = config.flow
         self.full_size = config.family == "tcm"
         self.looks_at_two = "shifted" in config.compensation and config.shifted.references == 2
         self.prior = make_prior(config.entropy)
-        self.flow = SpyNet(flow.levels, flow.widths, flow.kernel, flow.top)
+        self.flow = make_flow_net(config.flow)
         self.motion = MotionCodec(model)
         self.compensation = Compensation(config)
         attention = config.global_attention

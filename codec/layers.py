@@ -20,8 +20,8 @@ def conv1(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def depthwise3(channels: int) -> nn.Conv2d:
-    """3x3 convolution of each channel by itself, zero padded."""
-    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+    """3x3 convolution of each channel by itself; the border is repeated."""
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, padding_mode="replicate")
 
 
 def zero_start(layer: nn.Conv2d) -> nn.Conv2d:

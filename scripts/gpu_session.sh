@@ -13,6 +13,7 @@ python=${PYTHON:-python3}
 out=${OUT:-results/gpu}
 runs=${RUNS:-runs/gpu}
 mkdir -p "$out"
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 failed=0
 
 run() {
@@ -27,7 +28,7 @@ run() {
 
 case ${1:-} in
 kernels)
-    run kernel_tests "$python" -m pytest -q -n 8 --dist loadfile -p no:cacheprovider tests/kernels
+    run kernel_tests "$python" -m pytest -q -n 8 -p no:cacheprovider tests/kernels/*/triton_cases.py
     LINES_SHOWN=70 run kernel_bench "$python" -m lgmc bench kernels --device cuda \
         --json "$out/bench_kernels.json"
     ;;
@@ -42,7 +43,7 @@ train)
     variants=()
     [ $# -eq 0 ] || variants=(--variant-seconds "$1" --variants "${@:2}")
     LINES_SHOWN=60 run train "$python" scripts/gpu_train.py configs/lite_gpu.yaml \
-        --seconds "$seconds" --data "$clips" --out "$runs" --keep "$out" "${variants[@]}"
+        --shares 14 7 3 5 18 30 23 --seconds "$seconds" --data "$clips" --out "$runs" --keep "$out" "${variants[@]}"
     ;;
 *)
     sed -n '2,10p' "$0"

@@ -3,22 +3,24 @@
 python scripts/gpu_train.py configs/lite_gpu.yaml --seconds 1500 --data clips --out runs/gpu
     [--variants configs/a.yaml configs/b.yaml --variant-seconds 120] [--keep FOLDER] [key=value ...]
 
-The clips lie on the GPU, steps are CUDA graphs. Where graphs cannot be captured the steps are taken
-one by one. After every stage the codec is exported as FOLDER/NAME.safetensors, so that a run that
+The clips lie on the GPU, steps are CUDA graphs; where they cannot be captured, the script begins
+anew and takes steps one by one. A variant that fails at its first steps is left out. After every
+stage the codec is exported as FOLDER/NAME.safetensors, so that a run that
 is cut off leaves the last stage's model. Variants go on from the trained codec, each for the same
 number of steps on the same data.
 """
 
 import argparse
 import json
+import os
 import shutil
+import sys
 import time
+import traceback
 from pathlib import Path
 
-import torch
-
 from codec.config import Experiment, load_experiment
-from codec.training.calibrate import fit_schedule, step_seconds
+from codec.training.calibrate import fit_schedule, share_time, step_seconds
 from codec.training.checkpoint import list_checkpoints
 from codec.training.run import TrainingRun
 
@@ -30,33 +32,18 @@ class Session:
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
-        self.started = time.perf_counter()
+        self.started = options.since
         self.shared: TrainingRun | None = None
         self.keep = options.keep or options.out
         self.keep.mkdir(parents=True, exist_ok=True)
 
     @property
     def elapsed(self) -> float:
-        return time.perf_counter() - self.started
+        return time.time() - self.started
 
-    def probe(self, config: str, init: Path | None = None) -> tuple[Experiment, list[float]]:
-        """The experiment and how long its steps take; as CUDA graphs where that works."""
-        try:
-            return self._probe(config, init, graph=True)
-        except RuntimeError as error:
-            print(f"no CUDA graphs ({' '.join(str(error).split())[:600]}): steps one by one")
-            return self._probe(config, init, graph=False)
-
-    def _probe(self, config: str, init: Path | None, graph: bool) -> tuple[Experiment, list[float]]:
-        overrides = [
-            f"training.data.paths=[{self.options.data}]",
-            "training.device=cuda",
-            "training.data.resident=true",
-            f"training.cuda_graph={str(graph).lower()}",
-            *([f"training.init={init}"] if init else []),
-            *self.options.overrides,
-        ]
-        experiment = load_experiment(config, overrides)
+    def probe(self, config: str) -> tuple[Experiment, list[float]]:
+        """The experiment and how long a step of each of its stages takes."""
+        experiment = self.experiment(config)
         run = TrainingRun(experiment, self.options.out / "probe", self.shared)
         self.shared = run
         seconds = step_seconds(run)
@@ -64,6 +51,16 @@ class Session:
         for stage, each in zip(experiment.training.stages, seconds, strict=True):
             print(f"{experiment.name} {stage.name}: {1e3 * each:.1f} ms a step", flush=True)
         return experiment, seconds
+
+    def experiment(self, config: str) -> Experiment:
+        overrides = [
+            f"training.data.paths=[{self.options.data}]",
+            "training.device=cuda",
+            "training.data.resident=true",
+            "training.cuda_graph=true",
+            *self.options.overrides,
+        ]
+        return load_experiment(config, overrides)
 
     def train(self, experiment: Experiment) -> TrainingRun:
         run = TrainingRun(experiment, self.options.out / experiment.name, self.shared)
@@ -87,26 +84,53 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of video clips")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--keep", type=Path, help="where models and logs are copied to")
+    parser.add_argument(
+        "--shares", type=float, nargs="*", help="of the time, a stage each; else the steps decide"
+    )
+    parser.add_argument("--since", type=float, default=time.time(), help=argparse.SUPPRESS)
     parser.add_argument("--variants", nargs="*", default=[], metavar="CONFIG")
     parser.add_argument("--variant-seconds", type=float, default=60.0, help="for each of them")
     options = parser.parse_intermixed_args()
-    torch.backends.cudnn.benchmark = True
     session = Session(options)
 
-    experiment, seconds = session.probe(options.config)
-    reserved = len(options.variants) * (options.variant_seconds + 4 * EXPORT_SECONDS)
+    try:
+        experiment, seconds = session.probe(options.config)
+    except Exception:
+        if "training.cuda_graph=false" in options.overrides:
+            raise
+        _again("steps cannot be captured", session.started, "training.cuda_graph=false")
+    probed = []
+    for config in options.variants:
+        try:
+            probed.append(session.probe(config))
+        except Exception:  # the GPU may be of no more use to this process: begin anew without it
+            _again(f"{config} is left out", session.started, without=config)
+
+    reserved = len(probed) * (options.variant_seconds + 2 * EXPORT_SECONDS)
     exports = EXPORT_SECONDS * (len(experiment.training.stages) + 1)
     left = options.seconds - session.elapsed - exports - reserved
+    if options.shares:
+        experiment = share_time(experiment, seconds, options.shares)
     run = session.train(fit_schedule(experiment, seconds, left))
-
     parent = list_checkpoints(run.folder / "checkpoints")[-1].folder
-    probed = [session.probe(config, parent) for config in options.variants]
     if probed:
         left = options.seconds - session.elapsed - 2 * EXPORT_SECONDS * len(probed)
         together = [sum(times) for times in zip(*(seconds for _, seconds in probed), strict=True)]
         for experiment, _ in probed:
-            session.train(fit_schedule(experiment, together, left))
+            training = experiment.training.model_copy(update={"init": str(parent)})
+            child = experiment.model_copy(update={"training": training})
+            session.train(fit_schedule(child, together, left))
     print(f"all done after {session.elapsed:.0f} s")
+
+
+def _again(what: str, since: float, *overrides: str, without: str | None = None) -> None:
+    """Begin anew with other arguments, after an error that is being handled."""
+    traceback.print_exc()
+    print(f"{what}: beginning anew", flush=True)
+    script, config, *arguments = (text for text in sys.argv if text != without)
+    if "--since" not in arguments:
+        arguments += ["--since", str(since)]
+    os.execv(sys.executable, [sys.executable, script, config, *overrides, *arguments])
 
 
 if __name__ == "__main__":

@@ -94,13 +94,14 @@ def export(codec: VideoCodec, path: Path, card: dict[str, Any], half: bool = Tru
     import copy
 
     exported = copy.deepcopy(codec).cpu().eval()
+    # Only learned parameters: CompressAI's buffers hold bounds (1e-9) that float16 has not.
+    learned = dict(exported.named_parameters())
     if half:
-        exported.load_state_dict({k: _rounded_half(v) for k, v in exported.state_dict().items()})
+        for parameter in learned.values():
+            parameter.data = _rounded_half(parameter.data)
     exported.update()
     tensors = exported.state_dict()
     if half:
-        # Only learned parameters: CompressAI's buffers hold bounds (1e-9) that float16 has not.
-        learned = {name for name, _ in exported.named_parameters()}
         tensors = {k: v.half() if k in learned and _fits_half(v) else v for k, v in tensors.items()}
     return save_model(path, tensors, codec.config, card)
 

@@ -31,6 +31,25 @@ def step_seconds(run: TrainingRun, warm_up: int = 5, steps: int = 15) -> list[fl
     return seconds
 
 
+def share_time(experiment: Experiment, seconds: list[float], shares: list[float]) -> Experiment:
+    """The experiment with stages in these proportions of time, whatever steps it planned.
+
+    Raises:
+        ConfigError: not one share a stage.
+    """
+    stages = experiment.training.stages
+    if len(shares) != len(stages):
+        raise ConfigError(f"{len(shares)} shares of time do not fit {len(stages)} stages")
+    # Long enough for the rounding not to matter; fit_schedule brings them to the time there is.
+    steps = [round(1e6 * share / each) for share, each in zip(shares, seconds, strict=True)]
+    stages = tuple(
+        stage.model_copy(update={"steps": count})
+        for stage, count in zip(stages, steps, strict=True)
+    )
+    training = experiment.training.model_copy(update={"stages": stages})
+    return experiment.model_copy(update={"training": training})
+
+
 def fit_schedule(experiment: Experiment, seconds: list[float], budget: float) -> Experiment:
     """The experiment with all stages lengthened or shortened alike to take ``budget`` seconds.
 

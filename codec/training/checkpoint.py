@@ -77,20 +77,17 @@ def load_weights(path: Path, codec: torch.nn.Module, fresh: tuple[str, ...] = ()
         stored = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file}: cannot be read as weights ({error})") from None
-    own = codec.state_dict()
-    tables = ("_quantized_cdf", "_cdf_length", "_offset")
+    # Parameters alone: the buffers are bounds and tables, which follow from the configuration.
+    own = dict(codec.named_parameters())
     fitting = {
         k: v.to(own[k].dtype)
         for k, v in stored.items()
-        if k in own
-        and not k.endswith(tables)
-        and own[k].shape == v.shape
-        and not any(text in k for text in fresh)
+        if k in own and own[k].shape == v.shape and not any(text in k for text in fresh)
     }
     if not fitting:
         raise ModelError(f"{file}: none of its tensors fits this model; use one of the same family")
     codec.load_state_dict(fitting, strict=False)
-    return sorted(k for k in own if k not in fitting and not k.endswith(tables))
+    return sorted(k for k in own if k not in fitting)
 
 
 def load_trainer(checkpoint: Checkpoint, codec: torch.nn.Module) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from codec.config import Experiment, TrainingConfig
-from codec.errors import ConfigError
+from codec.errors import ConfigError, TrainingError
 from codec.models import export
 from codec.training.checkpoint import (
     list_checkpoints,
@@ -83,6 +83,7 @@ class TrainingRun:
         self.learner = Learner(self.codec, self.optimizer, self.config)
         self.step = 0
         self._restore()
+        self._looked = self.step, self.learner.skipped
         self._describe()
 
     def train(self, stop_at: int | None = None) -> dict[str, float]:
@@ -118,6 +119,7 @@ class TrainingRun:
                 if self.step % self.config.log_every == 0 or self.step == end:
                     skipped = self.learner.skipped
                     log.step(self.step, end, where.stage.name, where.lr, outcome, skipped)
+                    self._check_learning(skipped)
                 if self.step % self.config.validate_every == 0 or self.step == end:
                     if self.held_out:
                         result = validate(self.codec, self.held_out)
@@ -157,6 +159,24 @@ class TrainingRun:
         if self.config.data.resident:
             return ResidentSampler(self.clips, self.config.seed, self.device)
         return ClipSampler(self.clips, self.config.seed)
+
+    def _check_learning(self, skipped: int) -> None:
+        """Stop a run whose steps are nearly all skipped: it would go on to its end unchanged.
+
+        Raises:
+            TrainingError: since the last look most of at least ten steps were not finite.
+        """
+        before, skipped_before = self._looked
+        taken, lost = self.step - before, skipped - skipped_before
+        if taken < 10:
+            return
+        self._looked = self.step, skipped
+        if lost > 0.8 * taken:
+            raise TrainingError(
+                f"{lost} of the last {taken} steps had a loss or gradient that is not finite and "
+                f"changed nothing; the last checkpoint is good: lower the learning rate of the "
+                "stage or shorten the one before it"
+            )
 
     def _loader(self, end: int) -> Iterable[Batch]:
         """Batches of the steps from here on; worker processes do not change what they hold."""
