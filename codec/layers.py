@@ -128,10 +128,11 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
 
     Args:
         x: [B, C, H, W].
-        flow: [B, 2, H, W] in pixels of this grid, channel 0 = x, 1 = y.
+        flow: [B, 2, H, W] in pixels of this grid, channel 0 = x, 1 = y. What is not a number counts
+            as no motion: grid_sample would read and write outside its tensors.
     """
     _, _, height, width = x.shape
-    flow = flow.float()
+    flow = torch.nan_to_num(flow.float())
     columns = torch.arange(width, device=x.device, dtype=torch.float32)
     rows = torch.arange(height, device=x.device, dtype=torch.float32)
     grid_x = (columns + flow[:, 0]) * (2.0 / max(width - 1, 1)) - 1.0  # [B, H, W]

@@ -1,8 +1,9 @@
 """Global compensation: what the whole reference has to say, by linear cross-attention (LVC-LGMC).
 
 G = softmax_channels(Q) (softmax_pixels(K)^T V): d summaries of the reference a head, mixed anew for
-every pixel. A mean over pixels, so its size does not change with the picture's. Borders are repeated and
-not filled with zeros: rim pixels that no other pixel is like would weigh more in a small picture.
+every pixel. A mean over pixels, so its size does not change with the picture's. Borders are
+repeated and not filled with zeros: rim pixels that no other pixel is like would weigh more in a
+small picture.
 """
 
 from torch import Tensor, nn

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from codec.config import load_experiment
-from codec.errors import ConfigError
+from codec.entropy.coders import RateModel
+from codec.errors import ConfigError, TrainingError
 from codec.models import load
 from codec.training.data import Batch
 from codec.training.run import TrainingRun
@@ -163,6 +164,34 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
     run.learner.learn(batch, 0, 1e-3)
     assert run.learner.skipped == 1
     assert all(torch.equal(before[k], v) for k, v in run.codec.named_parameters())
+
+
+def test_a_run_that_skips_every_step_stops_and_says_so(cache, tmp_path):
+    slow = ("training.log_every=10", "training.validate_every=100")
+    run = TrainingRun(experiment(cache, *slow), tmp_path / "lost")
+    with torch.no_grad():
+        for part in (run.codec.intra, run.codec.inter.flow):
+            next(part.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="10 of the last 10 steps"):
+        run.train()
+    assert run.learner.skipped == 10
+
+
+def test_a_child_of_a_half_precision_model_can_learn(cache, tmp_path):
+    """The bound of likelihoods, 1e-9, is 0 in float16: far-off symbols would cost infinite bits."""
+    parent = TrainingRun(experiment(cache), tmp_path / "parent")
+    parent.export(tmp_path / "parent.safetensors", {})
+    init = f"training.init={tmp_path / 'parent.safetensors'}"
+    child = TrainingRun(experiment(cache, init), tmp_path / "child")
+    loaded = load(tmp_path / "parent.safetensors").codec
+    for codec in (child.codec, loaded):
+        prior = codec.intra.prior
+        bits = RateModel()
+        bits.code(torch.full((1, 1, 1, 1), 900.0), torch.zeros(1, 1, 1, 1), prior, "far")
+        assert torch.isfinite(bits.bits["far"]).all()
+    for name, value in parent.codec.named_buffers():
+        if "bound" in name:
+            assert torch.equal(value, loaded.get_buffer(name)), name
 
 
 def test_a_schedule_is_fitted_to_the_time_there_is(cache, tmp_path):
