@@ -2,6 +2,7 @@
 # make test    environment, then the tests          (JOBS=4 PYTEST='-k video' to choose)
 # make lint    ruff, check and format
 # make bench   speed of the codec, as JSON in results/bench.json
+# make gpu-train DATA=clips MINUTES=25   go on training lite on a GPU (docs/training.md)
 # make clean   takes away what the above made, the environment too
 #
 # PYTHON=python3.12   the interpreter to build the environment with (3.10 to 3.12)
@@ -17,7 +18,7 @@ PY := $(VENV)/bin/python
 # Of this folder and no other: an environment that another checkout installed into is done again.
 STAMP := $(VENV)/.lgmc-$(shell pwd -P | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench clean env
+.PHONY: demo test lint bench gpu-train clean env
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -33,6 +34,11 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@mkdir -p results
 	$(PY) -m lgmc bench codec --json results/bench.json
+
+MINUTES ?= 25
+gpu-train: $(STAMP)
+	@test -n "$(DATA)" || { echo "make gpu-train: name a folder of clips with DATA=clips" >&2; exit 1; }
+	PYTHON=$(PY) scripts/gpu_session.sh train $$(( $(MINUTES) * 60 )) "$(DATA)"
 
 env: $(STAMP)
 
