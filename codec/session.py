@@ -25,7 +25,7 @@ from codec.video.format import Frame, VideoFormat
 from codec.video.reader import VideoReader, open_reader
 from codec.video.target import FileTarget
 from codec.video.writer import open_writer
-from codec.video_codec import FrameCoder
+from codec.video_codec import FrameCoder, VideoCodec
 
 Progress = Callable[[int, int | None], None]
 ModelLike = str | Path | Model
@@ -224,6 +224,16 @@ class Decoding:
 
     def __next__(self) -> Frame:
         return next(self._frames)
+
+    @property
+    def codec(self) -> VideoCodec:
+        """The stream's model."""
+        return self._model.codec
+
+    def packets(self) -> Iterator[Packet]:
+        """The frames as they are stored, checked but not decoded: for who decodes by himself."""
+        with self._file:
+            yield from self._reader
 
     def close(self) -> None:
         self._file.close()

@@ -12,7 +12,18 @@ from lgmc.neighbours import check_neighbours
 
 # Each module lgmc.VERB has add_arguments(parser) and run(args) -> int; its docstring's first line
 # is the help text. They are imported to build the parser, so they import nothing heavy at the top.
-VERBS = ("encode", "decode", "inspect", "eval", "bdrate", "ablate", "bench", "models", "demo")
+VERBS = (
+    "encode",
+    "decode",
+    "inspect",
+    "eval",
+    "bdrate",
+    "ablate",
+    "explain",
+    "bench",
+    "models",
+    "demo",
+)
 
 DISTRIBUTION = "lvc-lgmc"
 REPORTED_PACKAGES = ("torch", "compressai", "numpy", "av", "imageio-ffmpeg")

@@ -6,6 +6,7 @@ repeated and not filled with zeros: rim pixels that no other pixel is like would
 small picture.
 """
 
+import torch
 from torch import Tensor, nn
 
 from codec.layers import conv1, depthwise3, zero_start
@@ -43,6 +44,11 @@ class GlobalAttention(nn.Module):
         )
         x = x + self.out(found)
         return x + self.mlp(x)
+
+    def maps(self, reference: Tensor) -> Tensor:
+        """Where each summary looks: weights [B, C, h, w] that sum to 1 over the pixels."""
+        key = self.key(reference).float()
+        return torch.softmax(key.flatten(2), -1).view_as(key)
 
 
 def _projection(channels: int, out: int) -> nn.Sequential:

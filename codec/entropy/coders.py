@@ -149,7 +149,8 @@ class StreamDecoder:
     Args:
         payload: the stream; checked against damage by the container before it comes here, because
             rANS itself reports nothing.
-        account: also add up ``bits[part]``, the cost of each symbol by the stored tables.
+        account: also add up ``bits[part]``, the cost of each symbol by the stored tables, and keep
+            it place by place in ``maps[part]``, [h, w] of the latent, summed over channels.
     """
 
     decoding = True
@@ -165,6 +166,7 @@ class StreamDecoder:
             )
         self.account = account
         self.bits: dict[str, float] = defaultdict(float)
+        self.maps: dict[str, np.ndarray] = {}
         self._decoder = ans.RansDecoder()
         self._decoder.set_stream(payload)
         self._decoder.decode_stream([0] * _LEAD_IN, [_LEAD_IN_ROW], [len(_LEAD_IN_ROW)], [0])
@@ -178,7 +180,10 @@ class StreamDecoder:
         if coded_index.size:
             symbols[kept] = self._decoder.decode_stream(coded_index.tolist(), *_rows(prior))
             if self.account:
-                self.bits[part] += _table_bits(symbols[kept], coded_index, prior)
+                costs = np.zeros(flat_index.size)
+                costs[kept] = _table_bits(symbols[kept], coded_index, prior)
+                self.bits[part] += float(costs.sum())
+                self.maps[part] = costs.reshape(index.shape).sum((0, 1))
         return torch.from_numpy(symbols).reshape(index.shape).to(index.device)
 
 
@@ -202,8 +207,8 @@ def _rows(prior: Prior) -> tuple[list[list[int]], list[int], list[int]]:
     return cached[1]
 
 
-def _table_bits(symbols: np.ndarray, index: np.ndarray, prior: Prior) -> float:
-    """Cost in bits of decoded symbols by the stored tables; escapes priced at 4 bits a nibble."""
+def _table_bits(symbols: np.ndarray, index: np.ndarray, prior: Prior) -> np.ndarray:
+    """Bits of each decoded symbol by the stored tables; escapes are priced at 4 bits a nibble."""
     rows, lengths, offsets = _rows(prior)
     width = max(lengths)
     counts = np.zeros((len(rows), width - 1), np.float64)
@@ -215,4 +220,5 @@ def _table_bits(symbols: np.ndarray, index: np.ndarray, prior: Prior) -> float:
     bits = 16.0 - np.log2(counts[index, np.where(escape, last, position)])
     beyond = np.where(position < 0, -2 * position - 1, 2 * (position - last))[escape]
     nibbles = np.ceil(np.log2(beyond.astype(np.float64) + 1) / 4)
-    return float(bits.sum() + 4.0 * (nibbles + nibbles // 15 + 1).sum())
+    bits[escape] += 4.0 * (nibbles + nibbles // 15 + 1)
+    return bits
