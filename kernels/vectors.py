@@ -62,38 +62,46 @@ def _multiply_add(builder, a, b, c):
 
 
 def _add_across(builder, parts):
-    """One vector whose lane i is the sum of the lanes of parts[i]: a transposition that adds."""
-    groups = LANES // 4  # of four lanes, within which the cheapest shuffles work
+    """One vector whose lane i is the sum of the lanes of parts[i]: a transposition that adds.
 
-    def spread(pattern):
-        return [
-            4 * group + (lane if lane < 4 else lane - 4 + LANES)
-            for group in range(groups)
-            for lane in pattern
+    Each step joins parts whose numbers differ in one bit: a blend and one permutation for a pair,
+    where two permutations are the usual way; permutations are what CPUs have fewest units for.
+    """
+    steps = [1 << bit for bit in range(LANES.bit_length() - 1)]
+    # Halves first, where a single instruction permutes two registers.
+    parts = dict(enumerate(parts))
+    for step in sorted(steps, key=lambda step: (step != LANES // 2, step != 2, -step)):
+        kept = [LANES * bool(lane & step) + lane for lane in range(LANES)]
+        moved = [place ^ step for place in kept]
+        parts = {
+            i: builder.fadd(
+                _shuffle(builder, part, parts[i + step], kept),
+                _shuffle(builder, part, parts[i + step], moved),
+            )
+            for i, part in parts.items()
+            if not i & step
+        }
+    return parts[0]
+
+
+def _add_four(builder, parts):
+    """A vector of 4 whose lane i is the sum of the lanes of parts[i]."""
+    for step in (2, 1):
+        kept = [LANES * bool(lane & step) + lane for lane in range(LANES)]
+        moved = [place ^ step for place in kept]
+        half = len(parts) // 2
+        parts = [
+            builder.fadd(_shuffle(builder, a, b, kept), _shuffle(builder, a, b, moved))
+            for a, b in zip(parts[:half], parts[half:], strict=True)
         ]
-
-    def added(a, b, first, second):
-        return builder.fadd(_shuffle(builder, a, b, first), _shuffle(builder, a, b, second))
-
-    fours = []
-    for i in range(0, LANES, 4):
-        pairs = [
-            added(parts[j], parts[j + 1], spread([0, 4, 1, 5]), spread([2, 6, 3, 7]))
-            for j in (i, i + 2)
-        ]
-        fours.append(added(*pairs, spread([0, 1, 4, 5]), spread([2, 3, 6, 7])))
-
-    def lanes(picked):  # groups of four lanes out of the 2 * groups of two vectors
-        return [4 * group + lane for group in picked for lane in range(4)]
-
-    if groups == 1:
-        return fours[0]
-    if groups == 2:
-        return added(*fours, lanes([0, 2]), lanes([1, 3]))
-    halves = [
-        added(a, b, lanes([0, 1, 4, 5]), lanes([2, 3, 6, 7])) for a, b in (fours[:2], fours[2:])
-    ]
-    return added(*halves, lanes([0, 2, 4, 6]), lanes([1, 3, 5, 7]))
+    total, lanes = parts[0], LANES
+    while lanes > 4:
+        lanes //= 2
+        low, high = list(range(lanes)), list(range(lanes, 2 * lanes))
+        total = builder.fadd(
+            _shuffle(builder, total, total, low), _shuffle(builder, total, total, high)
+        )
+    return total
 
 
 def _over_channels(builder, vectors, body):
@@ -110,45 +118,60 @@ def _emit_products(difference: bool):
     """Code for ``dots`` and ``distances``."""
 
     def codegen(context, builder, signature, arguments):
-        query, base, table, out, vectors = arguments
-        zero = ir.Constant(_VECTOR, [0.0] * LANES)
-        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(LANES)]
-        for slot in sums:
-            builder.store(zero, slot)
+        query, base, table, out, count, vectors = arguments
 
-        def body(offset, count):
-            start = builder.add(query, offset)
-            own = [_load(builder, start, offset=i * _BYTES) for i in range(count)]
-            keys = builder.add(base, offset)
-            for lane, slot in enumerate(sums):
-                pixel = builder.add(keys, _load(builder, table, _WORD, 8 * lane))
-                total = builder.load(slot)
-                for i in range(count):
-                    other = _load(builder, pixel, offset=i * _BYTES)
-                    if difference:
-                        delta = builder.fsub(own[i], other)
-                        total = _multiply_add(builder, delta, delta, total)
-                    else:
-                        total = _multiply_add(builder, own[i], other, total)
-                builder.store(total, slot)
+        def some(first, number, across):
+            """The products with ``number`` pixels from the first one on."""
+            pixels = builder.add(table, builder.mul(first, _word(8)))
+            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(number)]
+            for slot in sums:
+                builder.store(ir.Constant(_VECTOR, [0.0] * LANES), slot)
 
-        _over_channels(builder, vectors, body)
-        _store(builder, _add_across(builder, [builder.load(slot) for slot in sums]), out)
+            def body(offset, held):
+                start = builder.add(query, offset)
+                own = [_load(builder, start, offset=i * _BYTES) for i in range(held)]
+                keys = builder.add(base, offset)
+                for lane, slot in enumerate(sums):
+                    pixel = builder.add(keys, _load(builder, pixels, _WORD, 8 * lane))
+                    total = builder.load(slot)
+                    for i in range(held):
+                        other = _load(builder, pixel, offset=i * _BYTES)
+                        if difference:
+                            delta = builder.fsub(own[i], other)
+                            total = _multiply_add(builder, delta, delta, total)
+                        else:
+                            total = _multiply_add(builder, own[i], other, total)
+                    builder.store(total, slot)
+
+            _over_channels(builder, vectors, body)
+            place = builder.add(out, builder.mul(first, _word(4)))
+            _store(builder, across(builder, [builder.load(slot) for slot in sums]), place)
+
+        groups = builder.udiv(count, _word(LANES))
+        with cgutils.for_range(builder, groups, intp=_WORD) as loop:
+            some(builder.mul(loop.index, _word(LANES)), LANES, _add_across)
+        done = builder.mul(groups, _word(LANES))
+        rest = builder.udiv(builder.add(builder.sub(count, done), _word(3)), _word(4))
+        with cgutils.for_range(builder, rest, intp=_WORD) as loop:
+            some(builder.add(done, builder.mul(loop.index, _word(4))), 4, _add_four)
         return context.get_dummy_value()
 
     return codegen
 
 
 @intrinsic
-def dots(typing, query, base, table, out, vectors):
-    """out[i] = sum over channels of query * pixel i, LANES pixels at base + table[i] (int64)."""
-    return types.void(*[types.intp] * 5), _emit_products(difference=False)
+def dots(typing, query, base, table, out, count, vectors):
+    """out[i] = sum over channels of query * pixel i, i < count, pixels at base + table[i] (int64).
+
+    Reads the table, and writes out, up to the next multiple of 4.
+    """
+    return types.void(*[types.intp] * 6), _emit_products(difference=False)
 
 
 @intrinsic
-def distances(typing, query, base, table, out, vectors):
+def distances(typing, query, base, table, out, count, vectors):
     """As ``dots``, but out[i] = sum of (query - pixel i)^2."""
-    return types.void(*[types.intp] * 5), _emit_products(difference=True)
+    return types.void(*[types.intp] * 6), _emit_products(difference=True)
 
 
 @intrinsic
@@ -259,55 +282,88 @@ def transpose_half(typing, source, source_step, target, target_step):
     return types.void(*[types.intp] * 4), _emit_transpose(half=True)
 
 
-def _mix(builder, top, bottom, fx, fy):
-    """Bilinear mixture of two rows of numbers and of their right neighbours, LANES at a time."""
-    one = ir.Constant(_VECTOR, [1.0] * LANES)
-    rows = []
-    for row in (top, bottom):
-        left, right = _load(builder, row), _load(builder, row, offset=4)
-        rows.append(_multiply_add(builder, right, fx, builder.fmul(left, builder.fsub(one, fx))))
-    return _multiply_add(builder, rows[1], fy, builder.fmul(rows[0], builder.fsub(one, fy)))
-
-
-def _store_within(builder, value, out, low, high):
-    """Store ``value`` in the lanes low <= lane < high, -inf in the others."""
-    lanes = ir.Constant(_INDICES, list(range(LANES)))
-    low, high = (_broadcast(builder, builder.trunc(x, _INT), _INDICES) for x in (low, high))
-    inside = builder.and_(
-        builder.icmp_signed(">=", lanes, low), builder.icmp_signed("<", lanes, high)
-    )
-    worst = ir.Constant(_VECTOR, [float("-inf")] * LANES)
-    _store(builder, builder.select(inside, value, worst), out)
-
-
-@intrinsic
-def mix_dots(typing, top, bottom, fx, fy, out, low, high):
-    """out[j] = bilinear mixture of top[j], top[j + 1], bottom[j], bottom[j + 1], for LANES j.
-
-    Lanes outside low <= j < high become -inf. Reads LANES + 1 numbers of each row.
-    """
+def _emit_mixture(distance: bool):
+    """Code for ``mix_dots`` and ``mix_distances``."""
 
     def codegen(context, builder, signature, arguments):
-        top, bottom, fx, fy, out, low, high = arguments
-        fx, fy = _broadcast(builder, fx), _broadcast(builder, fy)
-        _store_within(builder, _mix(builder, top, bottom, fx, fy), out, low, high)
+        grid, apart, fractions, bounds, window, span = arguments
+        one = ir.Constant(_VECTOR, [1.0] * LANES)
+        fx, fy = (_load(builder, fractions, offset=i * _BYTES) for i in range(2))
+        gx, gy = builder.fsub(one, fx), builder.fsub(one, fy)
+        ends = [_load(builder, bounds, _INDICES, i * _BYTES) for i in range(4)]
+
+        def at(row, column, width):
+            number = builder.add(builder.mul(row, width), column)
+            return builder.add(grid, builder.mul(number, _word(_BYTES)))
+
+        def mix(first, second, low, high, target):
+            value = builder.fmul(_load(builder, first), low)
+            value = _multiply_add(builder, _load(builder, second), high, value)
+            if target is not None:
+                _store(builder, value, target)
+            return value
+
+        def within(step, low, high):
+            step = _broadcast(builder, builder.trunc(step, _INT), _INDICES)
+            reached = builder.icmp_signed("<=", low, step)
+            return builder.and_(reached, builder.icmp_signed("<", step, high))
+
+        with cgutils.for_range(builder, span, intp=_WORD) as row:
+            with cgutils.for_range(builder, window, intp=_WORD) as column:
+                place = at(row.index, column.index, span)
+                mix(place, builder.add(place, _word(_BYTES)), gx, fx, place)
+        step = builder.mul(span, _word(_BYTES))
+        with cgutils.for_range(builder, window, intp=_WORD) as row:
+            in_rows = within(row.index, *ends[2:])
+            with cgutils.for_range(builder, window, intp=_WORD) as column:
+                place = at(row.index, column.index, span)
+                value = mix(place, builder.add(place, step), gy, fy, None)
+                target = at(row.index, column.index, window)
+                if distance:
+                    less = builder.add(apart, builder.sub(target, grid))
+                    value = builder.fsub(_load(builder, less), value)
+                inside = builder.and_(in_rows, within(column.index, *ends[:2]))
+                lowest = ir.Constant(_VECTOR, [float("-inf")] * LANES)
+                _store(builder, builder.select(inside, value, lowest), target)
         return context.get_dummy_value()
 
-    numbers = [types.intp, types.intp, types.float32, types.float32, *[types.intp] * 3]
-    return types.void(*numbers), codegen
+    return codegen
 
 
 @intrinsic
-def mix_distances(typing, top, bottom, fx, fy, out, low, high, across, down, diagonal, step):
+def mix_dots(typing, grid, apart, fractions, bounds, window, span):
+    """Ranks of all candidates from the products at whole pixels, LANES queries side by side.
+
+    Args:
+        grid: [span * span][LANES]; overwritten with the ranks [window * window][LANES].
+        apart: not used.
+        fractions: [2][LANES], of x and y.
+        bounds: int32 [4][LANES]: candidates outside low_x <= column < high_x or low_y <= row <
+            high_y rank -inf.
+    """
+    return types.void(*[types.intp] * 6), _emit_mixture(distance=False)
+
+
+@intrinsic
+def mix_distances(typing, grid, apart, fractions, bounds, window, span):
     """As ``mix_dots`` for squared distances, negated, so that larger is better.
 
-    |q - k(p)|^2 is the mixture of the corners' distances less what the corners lie apart: see
-    cpu_search.py. ``across``, ``down`` and ``diagonal`` are rows of the squared differences of
-    neighbouring key pixels, rows standing ``step`` bytes apart.
+    |q - k(p)|^2 is the mixture of the corners' distances less ``apart`` [window * window][LANES],
+    what the corners lie apart: see cpu_search.py.
+    """
+    return types.void(*[types.intp] * 6), _emit_mixture(distance=True)
+
+
+@intrinsic
+def apart_row(typing, out, fx, fy, across, down, diagonal, step):
+    """out[j] = what the four corners of candidate j lie apart, for LANES j.
+
+    ``across``, ``down`` and ``diagonal`` are rows of the squared differences of neighbouring key
+    pixels, rows standing ``step`` bytes apart.
     """
 
     def codegen(context, builder, signature, arguments):
-        top, bottom, fx, fy, out, low, high, across, down, diagonal, step = arguments
+        out, fx, fy, across, down, diagonal, step = arguments
         fx, fy = _broadcast(builder, fx), _broadcast(builder, fy)
         one = ir.Constant(_VECTOR, [1.0] * LANES)
         gx, gy = builder.fsub(one, fx), builder.fsub(one, fy)
@@ -324,11 +380,10 @@ def mix_distances(typing, top, bottom, fx, fy, out, low, high, across, down, dia
             add(multiply(x, level), multiply(y, upright)),
             multiply(multiply(x, y), _load(builder, diagonal)),
         )
-        value = builder.fsub(apart, _mix(builder, top, bottom, fx, fy))
-        _store_within(builder, value, out, low, high)
+        _store(builder, apart, out)
         return context.get_dummy_value()
 
-    numbers = [types.intp, types.intp, types.float32, types.float32, *[types.intp] * 7]
+    numbers = [types.intp, types.float32, types.float32, *[types.intp] * 4]
     return types.void(*numbers), codegen
 
 
@@ -432,6 +487,75 @@ def _insert(builder, value, index, best, indices, kept):
         builder.store(score, above[0])
         builder.store(number, above[1])
         builder.store(wins, beats)
+
+
+@intrinsic
+def offsets_of(typing, indices, places, kept, window, stride, own, reference, out):
+    """The offsets of the candidates in LANES lists, relative to their queries.
+
+    Args:
+        indices: int32 [kept][LANES], the candidates' numbers within the window.
+        places: [4][LANES]: centre x, y, first step x, y.
+        own: [2][LANES]: the queries' x, y.
+        reference: what stands in front of (dx, dy), or -1 for nothing.
+        out: [kept][2 or 3][LANES].
+    """
+
+    def codegen(context, builder, signature, arguments):
+        indices, places, kept, window, stride, own, reference, out = arguments
+        place = [_load(builder, places, offset=i * _BYTES) for i in range(4)]
+        own = [_load(builder, own, offset=i * _BYTES) for i in range(2)]
+        width = _broadcast(builder, builder.sitofp(window, _FLOAT))
+        share = builder.fdiv(ir.Constant(_VECTOR, [1.0] * LANES), width)
+        stride = _broadcast(builder, stride)
+        frame = _broadcast(builder, builder.sitofp(reference, _FLOAT))
+        several = builder.icmp_signed(">=", reference, _word(0))
+        size = builder.select(several, _word(3 * _BYTES), _word(2 * _BYTES))
+        with cgutils.for_range(builder, kept, intp=_WORD) as loop:
+            index = builder.add(indices, builder.mul(loop.index, _word(_BYTES)))
+            index = builder.sitofp(_load(builder, index, _INDICES), _VECTOR)
+            middle = builder.fadd(index, ir.Constant(_VECTOR, [0.5] * LANES))
+            row = builder.fptosi(builder.fmul(middle, share), _INDICES)
+            row = builder.sitofp(row, _VECTOR)
+            column = builder.fsub(index, builder.fmul(row, width))
+            end = builder.add(out, builder.mul(builder.add(loop.index, _word(1)), size))
+            for axis, step in enumerate((column, row)):
+                step = builder.fmul(stride, builder.fadd(place[2 + axis], step))
+                value = builder.fsub(builder.fadd(place[axis], step), own[axis])
+                _store(builder, value, end, (axis - 2) * _BYTES)
+            with cgutils.if_unlikely(builder, several):
+                _store(builder, frame, end, -3 * _BYTES)
+        return context.get_dummy_value()
+
+    numbers = [*[types.intp] * 4, types.float32, *[types.intp] * 3]
+    return types.void(*numbers), codegen
+
+
+@intrinsic
+def copy(typing, source, target, count):
+    """Copy ``count`` float32 numbers; reads whole vectors."""
+
+    def codegen(context, builder, signature, arguments):
+        source, target, count = arguments
+        whole = builder.udiv(count, _word(LANES))
+        with cgutils.for_range(builder, whole, intp=_WORD) as loop:
+            at = builder.mul(loop.index, _word(_BYTES))
+            _store(builder, _load(builder, builder.add(source, at)), builder.add(target, at))
+        done = builder.mul(whole, _word(LANES))
+        rest = builder.trunc(builder.sub(count, done), _INT)
+        at = builder.mul(done, _word(4))
+        lanes = ir.Constant(_INDICES, list(range(LANES)))
+        mask = builder.icmp_signed("<", lanes, _broadcast(builder, rest, _INDICES))
+        place = _at(builder, builder.add(target, at), _VECTOR)
+        kinds = [_VECTOR, _VECTOR.as_pointer(), _INT, ir.VectorType(ir.IntType(1), LANES)]
+        store = builder.module.declare_intrinsic(
+            "llvm.masked.store", kinds[:2], ir.FunctionType(ir.VoidType(), kinds)
+        )
+        value = _load(builder, builder.add(source, at))
+        builder.call(store, [value, place, ir.Constant(_INT, 4), mask])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 3), codegen
 
 
 def _getter(kind, numba_kind, doc: str):

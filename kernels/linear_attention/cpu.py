@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels import jit
+from kernels import jit, pages
 from kernels.linear_attention import cpu_passes
 
 # Numbers in a tile, 128 KiB: the backward pass holds four of them in a core's second-level cache.
@@ -52,7 +52,7 @@ def forward(
     if parts > 1:
         sums = tuple(array[::parts].copy() for array in sums)
 
-    out = query.new_empty(batch, value.shape[1], height, width)
+    out = pages.empty(batch, value.shape[1], height, width, dtype=query.dtype)
     parts = _parts(rows_q)
     units = batch * heads * parts
     _run(cpu_passes.query_forward, units, rows_q, sums[2], heads, parts, tile, _rows(out))
@@ -74,7 +74,7 @@ def backward(
     """Gradients of query, key and value, given the output's and what ``forward`` returned."""
     batch = query.shape[0]
     rows_q, rows_k, rows_v = _rows(query), _rows(key), _rows(value)
-    grads = tuple(x.new_empty(x.shape) for x in (query, key, value))
+    grads = tuple(pages.empty(*x.shape, dtype=x.dtype) for x in (query, key, value))
     grad_q, grad_k, grad_v = (_rows(x) for x in grads)
     summary = context.numpy()
     groups, channels, value_channels = summary.shape
