@@ -52,6 +52,8 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "skimage": "scikit-image",
     "ffmpeg": "ffmpeg-python",
+    "cv2": "opencv-python-headless",
+    "llvmlite": "numba",  # which brings it
     "triton": "torch",  # comes with torch where it can run
 }
 
@@ -177,7 +179,7 @@ def test_every_data_file_is_installed():
 
 
 def test_every_import_is_declared():
-    names = {canonicalize_name(one.name) for one in declared("correlation")}
+    names = {canonicalize_name(one.name) for one in declared("correlation", "bench")}
     for path in sources():
         for name in imports(path):
             top = name.partition(".")[0]

@@ -18,8 +18,9 @@ from codec.video import VideoFormat, open_reader, open_writer
 from .conftest import debug_config, loud_codec
 
 
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory, codec):
+@pytest.fixture(scope="module", params=["local", "coder", "all"])
+def model_file(tmp_path_factory, request):
+    codec = loud_codec(debug_config(request.param))
     path = tmp_path_factory.mktemp("model") / "debug.safetensors"
     export(codec, path, {"about": "random weights"})
     return path

@@ -1,6 +1,9 @@
 """The model that ships is a real codec: rate range, order, P frames that pay, honest estimates."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -119,6 +122,37 @@ def test_estimate_is_the_files_size(model, tmp_path):
                 real += 8 * len(payload)
                 estimated += sum(bits.values())
         assert abs(real / estimated - 1) < bound, (width, real, estimated)
+
+
+OWN: dict[str, str] = {}
+SSE41 = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+
+
+def lgmc(*arguments, threads: int, **environment: str) -> None:
+    """The command in a process of its own, on so many threads and such instructions."""
+    command = [sys.executable, "-m", "lgmc", *map(str, arguments), "--threads", str(threads)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment, "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("encoder", [(2, OWN), (1, SSE41)], ids=["2 own", "1 sse41"])
+def test_its_streams_decode_under_any_arithmetic(clip, tmp_path, encoder):
+    """Encoded with one setting of threads and instructions, decoded with all others."""
+    threads, instructions = encoder
+    stream, recon = tmp_path / "s.lgmc", tmp_path / "recon.y4m"
+    options = ("--recon", recon, "--quality", 40, "--frames", 3)
+    lgmc("encode", clip, stream, *options, threads=threads, **instructions)
+    encoded = np.mean(psnr(clip, recon))
+    for threads, instructions in ((1, OWN), (2, OWN), (1, SSE41), (2, SSE41)):
+        out = tmp_path / "out.y4m"
+        lgmc("decode", stream, out, threads=threads, **instructions)
+        assert abs(np.mean(psnr(clip, out)) - encoded) < 0.01
+        out.unlink()
 
 
 def test_real_clips_are_coded_better_than_all_intra(model, real_clips, tmp_path):
