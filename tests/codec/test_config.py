@@ -10,7 +10,7 @@ from codec.errors import ConfigError
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_config_is_valid(path):
     experiment = load_experiment(path)
     assert experiment.name == path.stem
