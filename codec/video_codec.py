@@ -55,9 +55,13 @@ class VideoCodec(nn.Module):
             offset = pattern.intra
         else:
             offset = pattern.inter[(number - 1) % len(pattern.inter)]
+        # Towards the ends of the range the offset shrinks, so that a better video always has better
+        # frames: at least two fifths of a step for each step.
+        top = QUALITIES - 1
         if isinstance(quality, Tensor):
-            return (quality + offset).clamp(0, QUALITIES - 1)
-        return min(max(quality + offset, 0), QUALITIES - 1)
+            low, high = 0.4 * quality, top - 0.4 * (top - quality)
+            return torch.floor((quality + offset).clamp(low, high))
+        return int(min(max(quality + offset, 0.4 * quality), top - 0.4 * (top - quality)))
 
     def pad(self, frame: Tensor) -> Tensor:
         return pad_to_multiple(frame, self.multiple, self.pad_mode)

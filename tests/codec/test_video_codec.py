@@ -101,3 +101,20 @@ def test_gradients_reach_every_trained_parameter(variant):
         if p.requires_grad and (p.grad is None or not torch.isfinite(p.grad).all())
     ]
     assert without == []
+
+
+@pytest.mark.parametrize("offset", [-63, -8, -3, 0, 1, 8, 63])
+def test_the_pattern_keeps_the_order_of_qualities(codec, offset):
+    from codec.config import QualityPattern
+
+    pattern = QualityPattern(intra=offset, inter=(0, offset))
+    config = codec.config.model_copy(update={"pattern": pattern})
+    patterned = loud_codec(config)
+    for number, expected in ((0, offset), (1, 0), (2, offset), (3, 0)):
+        levels = [patterned.frame_quality(quality, number) for quality in range(64)]
+        assert levels == sorted(levels) and levels[0] >= 0 and levels[-1] <= 63
+        assert all(b > a for a, b in zip(levels[::8], levels[8::8], strict=False))
+        together = patterned.frame_quality(torch.arange(64.0), number)
+        assert together.tolist() == levels
+        if abs(expected) <= 8:
+            assert levels[32] == 32 + expected
