@@ -143,7 +143,7 @@ def noisy(frames: Sequence[Tensor], sigma: float, seed: int = 0) -> list[Tensor]
 
 
 def patches(frame: Tensor) -> Tensor:
-    """Each pixel's patch as its channels: [1, 3, H, W] -> [1, 27, H, W], reflected at the border."""
+    """Each pixel's patch as channels: [1, 3, H, W] -> [1, 27, H, W], reflected at the border."""
     reach = PATCH // 2
     padded = torch.nn.functional.pad(frame, (reach,) * 4, mode="reflect")
     return torch.nn.functional.unfold(padded, PATCH).unflatten(2, frame.shape[2:])
@@ -231,7 +231,7 @@ def document(report: dict) -> str:
     """The tables of a report with what they were measured with, for docs/kernels.md."""
     versions = report["versions"]
     opencv = f", OpenCV {versions[OPENCV]}" if OPENCV in versions else ""
-    command = " ".join(report["command"])
+    command = " ".join(Path(word).name for word in report["command"])
     conditions = f"{report['date'][:10]}, `{command}`; torch {versions['torch']}{opencv}."
     return f"{conditions} First {report['frames']} frames.\n\n{table(report['psnr']).rstrip()}"
 

@@ -24,6 +24,8 @@ CHANNELS = 64
 CPU_SEARCH = [(128, 224)]
 GPU_SEARCH = [(128, 224), (544, 960)]
 CPU_LINEAR = [(64, 112), (270, 480), (540, 960), (1080, 1920)]
+SMALL_LINEAR = [(4, 4), (8, 14), (16, 28), (24, 40), (32, 56), (45, 80), (64, 112)]
+"""Where a call that names no back end may go the short way."""
 GPU_LINEAR = [(64, 112), (540, 960), (1080, 1920)]
 CPU_CORRELATION = [(128, 224)]
 GPU_CORRELATION = [(128, 224), (544, 960)]
@@ -330,6 +332,15 @@ def linear_case(device: str, dtype: str, size: tuple[int, int], with_peers: bool
             7 * CHANNELS * _bytes(dtype) * pixels,
         ),
     )
+
+
+def default_linear() -> Contender:
+    """Linear attention without the name of a back end."""
+
+    def call(x: Inputs) -> Tensor:
+        return kernels.linear_attention(x["query"], x["key"], x["value"], heads=HEADS)
+
+    return Contender("default", call, lambda x: (call(x),), ours=True)
 
 
 def correlation_case(device: str, dtype: str, size: tuple[int, int], with_peers: bool) -> Case:

@@ -90,10 +90,11 @@ def markdown(report: dict) -> str:
         if name in versions
     )
     cores = f"{machine['cores']} cores"
+    command = " ".join(Path(word).name for word in report["command"])
     lines = [
         f"### {where}, {report['date'][:10]}",
         "",
-        f"`{' '.join(report['command'])}`; {cores}, Python {versions['python']}, {packages}.",
+        f"`{command}`; {cores}, Python {versions['python']}, {packages}.",
         "",
         "| " + " | ".join(HEAD) + " |",
         "|---|---|---|" + "---:|" * 6 + "---|",

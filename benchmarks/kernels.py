@@ -56,7 +56,8 @@ def measure(options: dict) -> Measured:
             _tell(case, found, time.perf_counter() - started)
             rows += found
         apart = top_k_apart() if device == "cpu" and not rows[0]["error"] else {}
-        return Measured(held_to(device, rows, ceilings, apart), rows, ceilings)
+        small = small_images() if device == "cpu" else {}
+        return Measured(held_to(device, rows, ceilings, apart, small), rows, ceilings)
     finally:
         torch.set_num_threads(threads_before)
 
@@ -227,8 +228,9 @@ def top_k_apart() -> dict[str, float]:
     """The headline search with its top 9 and with the best alone, the FMA peak between the rounds.
 
     Returns:
-        top9_ms, top1_ms; torch_topk_ms: torch.topk alone on a volume of such scores; fma_gflops;
-        operations of the search.
+        top9_ms, top1_ms; torch_topk_ms: torch.topk alone on a volume of such scores; products_ms:
+        the search's own loop over products and interpolation without a list of the best, where the
+        back end offers to measure it; fma_gflops; operations of the search.
     """
     size = kernel_cases.CPU_SEARCH[0]
     nine, one = (
@@ -242,12 +244,50 @@ def top_k_apart() -> dict[str, float]:
         "torch_topk_ms": (lambda: torch.topk(volume, kernel_cases.TOPK, dim=1), None),
     }
     found: dict[str, list[float]] = {name: [] for name in (*calls, "fma_gflops")}
+    products = _products(nine)
+    if products is not None:
+        found["products_ms"] = []
     for _ in range(ROUNDS):
+        if products is not None:
+            found["products_ms"].append(1000 * products())
         found["fma_gflops"].append(machine_peak.fma_gflops(torch.get_num_threads(), 0.1))
         for name, times in interleaved(calls, 1, "cpu").items():
             found[name] += times.forward
     medians = {name: statistics.median(values) for name, values in found.items()}
     return {**medians, "operations": nine.work.operations}
+
+
+def small_images() -> dict[str, dict[tuple[int, int], float]]:
+    """Linear attention as one calls it, no back end named, over the five lines of torch.
+
+    The rows of the table are of the compiled back end; for small images a call takes another way.
+
+    Returns:
+        "forward" and "both ways": size -> how many times as fast, the median of the rounds.
+    """
+    found: dict[str, dict[tuple[int, int], float]] = {"forward": {}, "both ways": {}}
+    for size in kernel_cases.SMALL_LINEAR:
+        case = kernel_cases.linear_case("cpu", "float32", size, True)
+        five = next(c for c in case.contenders if c.name == "five lines")
+        contenders = [kernel_cases.default_linear(), five]
+        for key, calls in (("forward", forward_calls), ("both ways", training_calls)):
+            times = interleaved(calls(case, contenders), 2 * ROUNDS, "cpu")
+            ours, theirs = (times[c.name].total for c in contenders)
+            found[key][size] = ratios(theirs, ours)[0]
+    return found
+
+
+def _products(case: Case) -> Callable[[], float] | None:
+    """Seconds of the products and interpolations of a search, or None where no one can tell."""
+    if kernel_cases.our_backend(case.device) != "cpu":
+        return None
+    from kernels.shifted_search import cpu
+
+    seconds = getattr(cpu, "products_seconds", None)
+    if seconds is None:
+        return None
+    x, repeats = case.inputs(), 10
+    return lambda: seconds(x["query"], x["key"], x["flow"], kernel_cases.WINDOW, repeats)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ _FEATURES = llvmlite.binding.get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
 
 
+_PIECES = 4  # of the work, for each thread
 _OPTIONS = {
     "nogil": True,
     "boundscheck": False,
@@ -39,23 +40,31 @@ def compiled(function: Callable) -> Callable:
     else is relaxed: infinities and NaN keep their meaning.
     """
     dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
-    _forget_outdated(dispatcher, function)
+    forget_outdated(dispatcher, function)
     return dispatcher
 
 
 def part(function: Callable) -> Callable:
-    """Compile ``function`` as a part of the kernels that call it; Python cannot call it quickly.
+    """Compile ``function`` into the kernels that call it; Python cannot call it quickly.
 
-    Less to compile than ``compiled``: no code to call it from Python, nothing stored by itself.
+    Always inlined: a call would pass every field of a NamedTuple by itself, through memory.
     """
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True, **_OPTIONS)(
+        function
+    )
+
+
+def stage(function: Callable) -> Callable:
+    """As ``part`` for long functions that do much work in a call: they stay apart, which keeps
+    what the compiler looks at small."""
     return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
 
 
-def _forget_outdated(dispatcher: Callable, function: Callable) -> None:
-    """Drop cached code older than what it was built from.
+def forget_outdated(dispatcher: Callable, function: Callable) -> None:
+    """Drop cached code of a ``cache=True`` dispatcher older than what it was built from.
 
     numba compares the cache with the function's own file only; the kernels also hold code of the
-    files beside this one.
+    files beside this one and of the other cpu*.py of their folder.
     """
     folder = dispatcher.stats.cache_path
     if folder is None:
@@ -69,6 +78,9 @@ def _forget_outdated(dispatcher: Callable, function: Callable) -> None:
                 index.unlink()
         except FileNotFoundError:  # another process was quicker
             pass
+
+
+_forget_outdated = forget_outdated
 
 
 _pool: ThreadPoolExecutor | None = None
@@ -118,6 +130,12 @@ def run(kernel: Callable, count: int, *arguments, chunk: int = 1) -> None:
         wait(jobs)
     for job in jobs:
         job.result()
+
+
+def pieces(count: int) -> int:
+    """A ``chunk`` for ``run``: large enough that calls cost little, small enough that the thread
+    that ends last is not far behind."""
+    return max(1, -(-count // (_PIECES * torch.get_num_threads())))
 
 
 def padded(channels: int) -> int:

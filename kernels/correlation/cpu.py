@@ -1,10 +1,9 @@
 """The correlation volume on the CPU: two rows at a time, sums in vector registers."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from kernels import jit
+from kernels import jit, pages
 from kernels.correlation import cpu_passes
 from kernels.correlation.cpu_rows import CHANNELS
 from kernels.jit import LANES
@@ -16,7 +15,7 @@ LEAST_WORK = 2**22
 def forward(query: Tensor, key: Tensor, radius: int, stride: int, normalise: bool) -> Tensor:
     """The volume [B, (2 * radius + 1)^2, H, W] float32, as :func:`kernels.correlation`."""
     batch, channels, height, width = query.shape
-    out = torch.empty(batch, (2 * radius + 1) ** 2, height, width)
+    out = pages.empty(batch, (2 * radius + 1) ** 2, height, width)
     _run(
         cpu_passes.correlate, query, radius, stride,
         _packed(query, radius, stride), _packed(key, radius, stride),
@@ -33,7 +32,7 @@ def backward(
     scale = _scale(query.shape[1], normalise)
     grads = []
     for source, mirrored in ((key, False), (query, True)):
-        out = torch.empty(query.shape)
+        out = pages.empty(*query.shape)
         _run(
             cpu_passes.gradient, query, radius, stride,
             grad.numpy(), _packed(source, radius, stride), radius, stride, scale, mirrored,
@@ -57,9 +56,14 @@ def _packed(x: Tensor, radius: int, stride: int) -> np.ndarray:
     border = radius * stride
     rows = _up(height, 2 * stride) + 2 * border
     columns = _up(width, LANES) + 2 * border + 2 * stride
-    packed = torch.zeros(batch, rows, _up(channels, CHANNELS), columns)
+    packed = pages.empty(batch, rows, _up(channels, CHANNELS), columns)
     inside = packed[:, border : border + height, :channels, border : border + width]
     inside.copy_(x.detach().transpose(1, 2))
+    packed[:, :border] = 0.0
+    packed[:, border + height :] = 0.0
+    packed[:, :, channels:] = 0.0
+    packed[..., :border] = 0.0
+    packed[..., border + width :] = 0.0
     return packed.numpy()
 
 

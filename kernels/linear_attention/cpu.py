@@ -18,7 +18,7 @@ from kernels.linear_attention import cpu_passes
 # Numbers in a tile, 128 KiB: the backward pass holds four of them in a core's second-level cache.
 TILE_NUMBERS = 2**15
 # Numbers in a piece of work: to hand over a smaller one costs more than a second thread saves.
-LEAST_NUMBERS = 2**17
+LEAST_NUMBERS = 2**16
 LEAST_PIXELS = 4096  # of a part of a head
 MOST_PARTS = 16
 
@@ -38,9 +38,9 @@ def forward(
     batch, _, height, width = query.shape
     rows_q, rows_k, rows_v = _rows(query), _rows(key), _rows(value)
     channels, value_channels = key.shape[1] // heads, value.shape[1] // heads
-    tile = _tile(channels, value_channels)
 
     parts = _parts(rows_k)
+    tile = _tile(rows_k, parts, channels, value_channels)
     units = batch * heads * parts
     maximum = np.empty((units, channels), np.float32)
     total = np.empty_like(maximum)
@@ -54,6 +54,7 @@ def forward(
 
     out = pages.empty(batch, value.shape[1], height, width, dtype=query.dtype)
     parts = _parts(rows_q)
+    tile = _tile(rows_q, parts, channels, value_channels)
     units = batch * heads * parts
     _run(cpu_passes.query_forward, units, rows_q, sums[2], heads, parts, tile, _rows(out))
     maximum, inverse, context = (torch.from_numpy(array) for array in sums)
@@ -78,9 +79,9 @@ def backward(
     grad_q, grad_k, grad_v = (_rows(x) for x in grads)
     summary = context.numpy()
     groups, channels, value_channels = summary.shape
-    tile = _tile(channels, value_channels)
 
     parts = _parts(rows_q)
+    tile = _tile(rows_q, parts, channels, value_channels)
     shares = np.empty((groups * parts, channels, value_channels), np.float32)
     _run(
         cpu_passes.query_backward, groups * parts,
@@ -88,6 +89,7 @@ def backward(
     )  # fmt: skip
     grad_summary = shares.reshape(groups, parts, channels, value_channels).sum(axis=1)
     parts = _parts(rows_k)
+    tile = _tile(rows_k, parts, channels, value_channels)
     _run(
         cpu_passes.key_backward, groups * parts,
         rows_k, rows_v, _used(mask, batch), maximum.numpy(), inverse.numpy(), summary,
@@ -117,9 +119,10 @@ def _used(mask: Tensor | None, batch: int) -> np.ndarray:
     return mask.detach().reshape(batch, -1).contiguous().view(torch.uint8).numpy()
 
 
-def _tile(*channels: int) -> int:
-    """Pixels of a tile."""
-    return min(max(TILE_NUMBERS // max(channels), 64), 1024)
+def _tile(rows: np.ndarray, parts: int, *channels: int) -> int:
+    """Pixels of a tile: not more than a part has, in whole lines of the cache."""
+    pixels = -(-rows.shape[2] // parts)
+    return min(max(TILE_NUMBERS // max(channels), 64), 1024, -(-pixels // 16) * 16)
 
 
 def _parts(rows: np.ndarray) -> int:

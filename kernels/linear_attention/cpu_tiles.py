@@ -31,7 +31,7 @@ _EXACT = {**FAST, "fastmath": {"contract"}}
 def cached(function: Callable) -> Callable:
     """Compile one that Python calls; the result stays in __pycache__ (NUMBA_CACHE_DIR)."""
     dispatcher = numba.njit(cache=True, **FAST)(function)
-    jit._forget_outdated(dispatcher, function)
+    jit.forget_outdated(dispatcher, function)
     return dispatcher
 
 

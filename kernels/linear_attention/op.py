@@ -10,6 +10,12 @@ from kernels.linear_attention import naive
 BACKENDS = ("naive", "cpu", "triton")
 # Of a head, for the Triton back end: it holds channels of K x channels of V in registers.
 MOST_CHANNELS = 128
+# Numbers in query and key below which a call that names no back end is not worth an operator's.
+SHORT_WAY = 2**16
+# Torch's own threads start sooner than ours; naive's casts of bfloat16 take what that saves.
+SHORT_WAY_THREADED = 2**19
+# On a GPU the launches set the time up to there: 64 channels of 64 x 112 pixels.
+SHORT_WAY_CUDA = 2**20
 
 
 def linear_attention(
@@ -63,7 +69,14 @@ def linear_attention(
 
 def _tiny(backend: str | None, query: Tensor, key: Tensor) -> bool:
     """Whether the few lines of torch are over before the operator's own call is: never slower."""
-    return backend is None and query.device.type == "cpu" and query.numel() + key.numel() < 2**18
+    if backend is not None:
+        return False
+    most = SHORT_WAY
+    if query.is_cuda:
+        most = SHORT_WAY_CUDA
+    elif query.dtype == torch.float32 and torch.get_num_threads() > 1:
+        most = SHORT_WAY_THREADED
+    return query.numel() + key.numel() < most
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None) -> None:

@@ -21,6 +21,7 @@ from benchmarks import kernels as suite
 from benchmarks.kernel_figures import held_to
 from benchmarks.registry import load
 from benchmarks.timing import Times, interleaved, ratios
+from kernels import shifted_search
 from lgmc.main import main
 
 SIZE = (22, 26)
@@ -32,6 +33,7 @@ def small(monkeypatch):
     monkeypatch.setattr(kernel_cases, "CPU_SEARCH", [SIZE])
     monkeypatch.setattr(kernel_cases, "CPU_LINEAR", LINEAR)
     monkeypatch.setattr(kernel_cases, "CPU_CORRELATION", [SIZE])
+    monkeypatch.setattr(kernel_cases, "SMALL_LINEAR", [(2, 3), (4, 4)])
     monkeypatch.setattr(kernel_cases, "SMALL", (13, 16))
     monkeypatch.setattr(kernel_cases, "WINDOW", 5)
     monkeypatch.setattr(suite, "ROUNDS", 2)
@@ -73,6 +75,7 @@ def test_rows_and_figures_of_a_whole_run(small, naive, monkeypatch, tmp_path, ca
     assert figures["search: over grid_sample"]["limit"] == ">= 60"
     assert figures["search: of unfold's memory"]["value"] == 100
     assert figures["linear 64x12x16: time over a quarter, forward"]["limit"] == "<= 4.2"
+    assert any("as called, both ways" in name for name in figures)
     assert report["versions"]["numba"]
     assert "grid_sample" in capsys.readouterr().out
 
@@ -260,6 +263,18 @@ def test_alignment_corrects_a_wrong_flow():
     assert found[5] > found[1] + 10
 
 
+def test_a_patch_as_channels_is_a_patch():
+    """The search that the experiment runs is the operator's own with patch 3, borders too."""
+    torch.manual_seed(2)
+    current, reference = torch.rand(1, 3, 17, 22), torch.rand(1, 3, 17, 22)
+    flow = 3 * torch.randn(1, 2, 17, 22)
+    _, offsets = shifted_search(
+        current.double(), reference.double(), flow.double(), window=5, topk=1, patch=3, metric="l2"
+    )
+    found = alignment.aligned(current.double(), reference.double(), flow.double(), 5)
+    torch.testing.assert_close(found, offsets[:, 0, :, :, 0].movedim(-1, 1))
+
+
 def test_neighbours_at_the_ends():
     assert [alignment.neighbours(t, 4) for t in range(4)] == [(1, 2), (2, 0), (3, 1), (2, 1)]
 
@@ -277,13 +292,31 @@ def test_the_share_of_the_peak_has_top_k_in_its_time(small, naive):
     assert set(apart) == {"top9_ms", "top1_ms", "torch_topk_ms", "fma_gflops", "operations"}
     assert apart["operations"] == 2 * 64 * 6 * 6 * SIZE[0] * SIZE[1]
     given = {"top9_ms": 4.0, "top1_ms": 3.0, "torch_topk_ms": 9.0, "fma_gflops": 200.0}
-    figures = {
-        figure.name: figure
-        for figure in held_to("cpu", [], {}, {**given, "operations": 4e8})  # 100 GFLOP/s
+    given["operations"] = 3e8  # 75 GFLOP/s in the whole time
+
+    def figures(apart):
+        return {figure.name: figure for figure in held_to("cpu", [], {}, apart, {})}
+
+    whole = "search: products' share of the peak in the whole time, top-k included"
+    own = "search: products' share of the peak in their own time"
+    found = figures(given)
+    assert found[whole].value == pytest.approx(37.5) and found[whole].holds is False
+    assert found["search: top 9 over the best alone"].value == 1
+    found = figures({**given, "products_ms": 3.0})  # 100 GFLOP/s
+    assert found[own].value == pytest.approx(50) and found[own].holds
+    assert found[whole].value == pytest.approx(37.5) and found[whole].holds is None
+
+
+def test_small_images_are_called_without_a_back_end(small):
+    found = suite.small_images()
+    assert {key: set(by_size) for key, by_size in found.items()} == {
+        "forward": {(2, 3), (4, 4)},
+        "both ways": {(2, 3), (4, 4)},
     }
-    share = figures["search: share of the peak, top-k in the time"]
-    assert share.value == pytest.approx(50) and share.holds
-    assert figures["search: top 9 over the best alone"].value == 1
+    given = {"forward": {(2, 3): 1.5, (4, 4): 0.9}}
+    (_, figure) = held_to("cpu", [], {}, {}, given)
+    assert figure.name == "linear up to 4x4, as called, forward: least, at 4x4"
+    assert (figure.value, figure.low, figure.high, figure.holds) == (0.9, 0.9, 1.5, False)
 
 
 def test_the_fma_peak_grows_with_the_work():
