@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.jit import LANES, compiled, padded, part, run
-from kernels.vectors import get_float, get_half, put_float, transpose, transpose_half
+from kernels import pages
+from kernels.jit import LANES, compiled, padded, part, pieces, run
+from kernels.vector_lists import get_float, get_half, put_float
+from kernels.vectors import transpose, transpose_half, transpose_plane
 
 
 class Layout(NamedTuple):
@@ -34,7 +36,9 @@ class Planes(NamedTuple):
     row: int
 
 
+_PAGE = 4096  # bytes; rows that lie whole pages apart compete for the same places in the cache
 NO_PLANES = Planes(0, 0, 0, 0)
+NOTHING = Layout(0, 0, 0, 0, 0, 0)
 
 
 @part
@@ -50,7 +54,7 @@ def pack_row(source, half, channel, width, heads, depth, target, pixel, head):
                 if half:
                     transpose_half(start, channel, out + x * pixel + 4 * c, pixel)
                 else:
-                    transpose(start, channel, out + x * pixel + 4 * c, pixel)
+                    transpose_plane(start, channel, out + x * pixel + 4 * c, pixel)
         for c in range(depth):
             for x in range(wide if c < deep else 0, width):
                 start = planes + c * channel + x * size
@@ -100,37 +104,18 @@ def direct(image: Tensor, heads: int) -> Layout | None:
     return Layout(image.data_ptr(), reference, row, pixel, 4 * depth, depth // LANES)
 
 
-class _Room:
-    """Memory for a packed image; goes back to be used again when nobody holds it any more.
-
-    Fresh memory costs a page fault every 4 KiB, as much time as packing. What waits for its next
-    use is at most _SPARES buffers of at most _LARGEST bytes.
-    """
-
-    def __init__(self, size: int):
-        fitting = [room for room in _spare if size <= room.numel() <= 2 * size]
-        self.numbers = fitting[0] if fitting else torch.empty(size)
-        if fitting:
-            try:
-                _remove(self.numbers)
-            except ValueError:  # another thread was quicker
-                self.numbers = torch.empty(size)
-
-    def __del__(self):
-        if len(_spare) < _SPARES and 4 * self.numbers.numel() <= _LARGEST:
-            _spare.append(self.numbers)
-
-
-_SPARES = 4
-_LARGEST = 16 << 20
-_spare: list[Tensor] = []
-
-
-def _remove(numbers: Tensor) -> None:
-    """Take a buffer out of the spare ones; ValueError where it is not among them."""
-    places = [place for place, spare in enumerate(_spare) if spare is numbers]
-    if not places or _spare.pop(places[0]) is not numbers:
-        raise ValueError("taken")
+def room_for(
+    references: int, channels: int, height: int, width: int, heads: int
+) -> tuple[Layout, Tensor]:
+    """Memory, of any content, for an image [R, C, H, W] that is packed, and its layout."""
+    wide = padded(channels // heads)
+    pixel = 4 * heads * wide
+    row = pixel * width
+    if row % _PAGE == 0:
+        row += pixel
+    room = pages.empty(references * height * row // 4)
+    layout = Layout(room.data_ptr(), row * height, row, pixel, 4 * wide, wide // LANES)
+    return layout, room
 
 
 def pack(image: Tensor, heads: int) -> tuple[Layout, object]:
@@ -140,23 +125,18 @@ def pack(image: Tensor, heads: int) -> tuple[Layout, object]:
         return layout, image
     references, channels, height, width = image.shape
     depth = channels // heads
-    wide = padded(depth)
-    size = references * height * width * heads * wide
-    room = _Room(size)
-    packed = room.numbers[:size]
-    if wide != depth:
-        packed.zero_()
-    pixel = 4 * heads * wide
-    row, plane = pixel * width, pixel * width * height
-    layout = Layout(packed.data_ptr(), plane, row, pixel, 4 * wide, wide // LANES)
+    layout, room = room_for(references, channels, height, width, heads)
+    if layout.head != 4 * depth:
+        room.zero_()
     if image.stride(3) == 1:
         step = [image.element_size() * s for s in image.stride()]
         planes = Planes(image.data_ptr(), int(image.dtype == torch.bfloat16), step[1], step[2])
         arguments = (planes, step[0], height, width, heads, depth, layout)
-        run(_pack_rows, references * height, *arguments, chunk=4)
+        run(_pack_rows, references * height, *arguments, chunk=pieces(references * height))
     else:
-        shape = (references, height, width, heads, wide)
-        target = packed.view(shape)[..., :depth]
+        shape = (references, height, width, heads, depth)
+        steps = [step // 4 for step in (layout.reference, layout.row, layout.pixel, layout.head)]
+        target = room.as_strided(shape, (*steps, 1))
         target.copy_(image.permute(0, 2, 3, 1).unflatten(3, (heads, depth)))
     return layout, room
 

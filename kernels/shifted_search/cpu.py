@@ -12,9 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.jit import LANES, address, run
-from kernels.packing import NO_PLANES, pack, rows_of
+from kernels import pages
+from kernels.jit import LANES, address, pieces, run
+from kernels.packing import NO_PLANES, NOTHING, pack, room_for, rows_of
 from kernels.shifted_search.core import components, offsets_to_centre, softmax_backward
+from kernels.shifted_search.cpu_attention import (
+    reflect_gradients,
+    through_keys,
+    through_values,
+)
 from kernels.shifted_search.cpu_bilinear import (
     Lists,
     Sums,
@@ -34,21 +40,27 @@ from kernels.shifted_search.cpu_search import (
 from kernels.shifted_search.options import ANCHORS, GatherOptions, SearchOptions
 
 _ANCHOR = {name: ANCHORS.index(name) for name in ANCHORS}
-_ROWS = 8  # of queries a thread takes at a time: neighbours share most of their keys
-_BAND = 16  # rows of an image that a thread adds to at a time
+_BAND = 16  # the fewest rows of an image that a thread adds to at a time
 
 
 def search_forward(
     query: Tensor, key: Tensor, flow: Tensor, options: SearchOptions
 ) -> tuple[Tensor, Tensor]:
     """scores, offsets; see core.Backend."""
+    return _search_images(query, key, flow, options, 0, 1.0)
+
+
+def _search_images(
+    query: Tensor, key: Tensor, flow: Tensor, options: SearchOptions, softmax: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """(scores, or with ``softmax`` weights by softmax(scale * rank); offsets)."""
     batch, references = key.shape[:2]
     grid = options.grid(*query.shape[-2:])
     shape = (batch, options.heads, *grid, options.chosen(references))
-    scores = torch.empty(shape)
-    offsets = torch.empty(*shape, components(references))
-    search = _search(query, key, options)
-    stride = np.float32(options.search_stride)
+    scores = pages.empty(*shape)
+    offsets = pages.empty(*shape, components(references))
+    search = _search(query, key, options, softmax)
+    numbers = np.float32(options.search_stride), np.float32(scale)
     flow = flow.detach().float().contiguous()
     for item in range(batch):
         keys, packed_keys = pack(key[item].detach(), options.heads)
@@ -61,13 +73,13 @@ def search_forward(
             *grid,
             *offsets.shape[-2:],
         )
-        work = (own, planes, keys, results, maps, stride, search)
-        run(search_rows, grid[0], *work, chunk=_ROWS)
+        work = (own, planes, keys, results, maps, *numbers, search)
+        run(search_rows, grid[0], *work, chunk=pieces(grid[0]))
         del packed_keys, packed_query, packed_maps
     return scores, offsets
 
 
-def _search(query: Tensor, key: Tensor, options: SearchOptions) -> Search:
+def _search(query: Tensor, key: Tensor, options: SearchOptions, softmax: int) -> Search:
     height, width = query.shape[-2:]
     return Search(
         height=height,
@@ -86,6 +98,7 @@ def _search(query: Tensor, key: Tensor, options: SearchOptions) -> Search:
         per_reference=int(options.per_reference),
         anchor=_ANCHOR[options.anchor],
         span=math.ceil(options.search_stride * (options.window - 1)) + 2,
+        softmax=softmax,
     )
 
 
@@ -176,7 +189,7 @@ class _Bilinear:
         image, keep = self._packed("image")
         own, keep_own = self._packed("own")
         work = (own, image, self.lists, address(values), address(slopes), self.sums)
-        run(measure_rows, self.sums.rows, *work, chunk=4)
+        run(measure_rows, self.sums.rows, *work, chunk=pieces(self.sums.rows))
         del keep, keep_own
         return values, slopes
 
@@ -185,20 +198,30 @@ class _Bilinear:
         image, keep = self._packed("image")
         own, keep_own = self._packed("own") if self.sums.difference else (image, None)
         work = (own, image, self.lists, address(out), 4 * out.stride(0), self.sums)
-        run(collect_rows, self.sums.own_height, *work, chunk=8)
+        run(collect_rows, self.sums.own_height, *work, chunk=pieces(self.sums.own_height))
         del keep, keep_own
 
     def spread(self, out: Tensor) -> None:
         """Write sum_k c_k w_corner u to out [R, C, H, W], float32, contiguous."""
-        own, keep_own = self._packed("own")
-        image, keep = self._packed("image") if self.sums.difference else (own, None)
+        image, keep = self._packed("image") if self.sums.difference else (NOTHING, None)
         reaches = np.empty((self.sums.rows, 2), np.int64)
         run(reach_rows, self.sums.rows, self.lists, reaches, self.sums, chunk=8)
-        bands = -(-self.sums.height // _BAND) * self.sums.references
-        step = (4 * out.stride(0), 4 * out.stride(1))
-        work = (own, image, self.lists, reaches, address(out), *step, _BAND, self.sums)
-        run(spread_rows, bands, *work)
+        if self.sums.last_row - self.sums.first_row == 1 and self.sums.fold:
+            own, planes, keep_own = rows_of(self.own.detach(), self.heads)
+        else:
+            (own, keep_own), planes = self._packed("own"), NO_PLANES
+        _spread(own, planes, image, self.lists, reaches, out, self.sums)
         del keep, keep_own
+
+
+def _spread(own, planes, image, lists, reaches, out: Tensor, sums: Sums) -> None:
+    """Run spread_rows into out [R, C, H, W], float32, contiguous."""
+    packed, room = room_for(*out.shape, sums.heads)
+    rows = max(_BAND, -(-sums.height // (2 * torch.get_num_threads())))
+    target = (address(out), 4 * out.stride(0), 4 * out.stride(1))
+    work = (own, planes, image, lists, reaches, packed, target, rows, sums)
+    run(spread_rows, -(-sums.height // rows) * sums.references, *work)
+    del room
 
 
 def search_backward(
@@ -211,8 +234,7 @@ def search_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key, centre; see core.Backend."""
     coefficients = torch.where(torch.isinf(scores), 0.0, grad_scores.float())
-    grad_query = torch.empty(query.shape)
-    grad_key = torch.empty(key.shape)
+    grad_query, grad_key = pages.empty(*query.shape), pages.empty(*key.shape)
     slopes = [
         _search_item(
             coefficients[i], query[i], key[i], offsets[i], options, grad_query[i], grad_key[i]
@@ -266,12 +288,14 @@ def attention_forward(
     options: SearchOptions,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """out, weights, offsets; see core.Backend."""
-    scores, offsets = search_forward(query, key, flow, options)
-    weights = torch.empty_like(scores)
-    count = scores.numel() // scores.shape[-1]
-    signed = np.float32(scale if options.metric == "dot" else -scale)
-    softmax = (address(scores), address(weights), scores.shape[-1], signed)
-    run(softmax_rows, count, *softmax, chunk=4096)
+    # What anchors put first, and lists by reference, are put together after the search.
+    apart = options.anchor in ("query", "flow") or (options.per_reference and key.shape[1] > 1)
+    weights, offsets = _search_images(query, key, flow, options, int(not apart), scale)
+    if apart:
+        signed = np.float32(scale if options.metric == "dot" else -scale)
+        kept = weights.shape[-1]
+        work = (address(weights), address(weights), kept, signed)
+        run(softmax_rows, weights.numel() // kept, *work, chunk=4096)
     return gather_forward(value, weights, offsets, options.gathering()), weights, offsets
 
 
@@ -286,20 +310,102 @@ def attention_backward(
     options: SearchOptions,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value, centre; see core.Backend."""
-    grad_query, grad_key = torch.empty(query.shape), torch.empty(key.shape)
-    grad_value = torch.empty(value.shape)
-    slopes = []
-    for i in range(query.shape[0]):
-        gathering = (weights[i], offsets[i], options.gathering(), grad_out[i])
-        values = _Bilinear(value[i], *gathering)
-        grad_weights, slope = values.measure()
-        values.spread(grad_value[i])
-        coefficients = softmax_backward(grad_weights, weights[i], scale, options.metric)
-        search = (query[i], key[i], offsets[i], options, grad_query[i], grad_key[i])
-        slopes.append(slope * weights[i, ..., None] + _search_item(coefficients, *search))
-    grad_centre = _to_centre(torch.stack(slopes), offsets, key.shape[1], options)
-    gradients = (grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype))
-    return *gradients, grad_centre
+    gradients = [pages.empty(*x.shape) for x in (query, key, value)]
+    batch, references = key.shape[:2]
+    centre = pages.empty(batch, references, 2, *weights.shape[2:4])
+    for i in range(batch):
+        tensors = [x[i].detach() for x in (grad_out, query, key, value, weights, offsets)]
+        outputs = [x[i] for x in (*gradients, centre)]
+        if options.metric == "dot":
+            _attention_item(*tensors, scale, options, *outputs)
+        else:
+            _attention_item_l2(*tensors, scale, options, *outputs)
+    pairs = zip(gradients, (query, key, value), strict=True)
+    return *(grad.to(x.dtype) for grad, x in pairs), centre
+
+
+def _attention_item(
+    grad_out,
+    query,
+    key,
+    value,
+    weights,
+    offsets,
+    scale,
+    options,
+    grad_query,
+    grad_key,
+    grad_value,
+    centre,
+) -> None:
+    """Write one image's gradients. The values' packed copy is gone when that of the keys comes, and
+    each sum is made where a packed image was."""
+    heads, rows = options.heads, weights.shape[1]
+    weights, offsets = weights.contiguous(), offsets.contiguous()
+    coefficients = pages.empty(*weights.shape)
+    reaches = np.empty((rows, 2), np.int64)
+    anchored = int(options.anchor == "query")
+
+    own, planes, keep_own = rows_of(grad_out, heads)
+    sums = _sums(value, weights, offsets, options.gathering())
+    lists = Lists(address(offsets), address(weights))
+    image, keep = pack(value, heads)
+    results = (address(coefficients), address(centre), reaches, np.float32(scale), anchored)
+    run(through_values, rows, own, planes, image, lists, *results, sums, chunk=pieces(rows))
+    del keep
+    _spread(own, planes, NOTHING, lists, reaches, grad_value, sums)
+
+    own, planes, keep_own = rows_of(query, heads)
+    sums = _sums(key, weights, offsets, options, drop=0, clamp=1)
+    lists = Lists(address(offsets), address(coefficients))
+    image, keep = pack(key, heads)
+    moves = int(options.positions != "integer")
+    out = (address(centre), address(grad_query), 4 * grad_query.stride(0), moves, anchored)
+    height = sums.own_height
+    run(through_keys, height, own, planes, image, lists, *out, sums, chunk=pieces(height))
+    del keep
+    _spread(own, planes, NOTHING, lists, reaches, grad_key, sums)
+    del keep_own
+
+
+def _attention_item_l2(
+    grad_out,
+    query,
+    key,
+    value,
+    weights,
+    offsets,
+    scale,
+    options,
+    grad_query,
+    grad_key,
+    grad_value,
+    centre,
+) -> None:
+    """The same for squared distances, from the single sums."""
+    values = _Bilinear(value, weights, offsets, options.gathering(), grad_out)
+    grad_weights, slopes = values.measure()
+    values.spread(grad_value)
+    coefficients = softmax_backward(grad_weights, weights, scale, options.metric)
+    slopes *= weights[..., None]
+    slopes += _search_item(coefficients, query, key, offsets, options, grad_query, grad_key)
+    centre[:] = _to_centre(slopes[None], offsets[None], key.shape[0], options)[0]
+
+
+def through_reflection(
+    centre: Tensor, flow: Tensor, options: SearchOptions, query: Tensor
+) -> Tensor:
+    """The gradient of the flow from that of the centres [B, R, 2, nH, nW], which it overwrites.
+
+    torch's own operators would leave its threads spinning beside those of the next kernel.
+    """
+    centre, flow = centre.contiguous(), flow.detach().float().contiguous()
+    rows, columns = centre.shape[-2:]
+    settings = (options.query_stride, int(options.positions == "integer"))
+    work = (address(centre), address(flow), rows, columns, *query.shape[-2:], *settings)
+    count = centre.numel() // columns
+    run(reflect_gradients, count, *work, chunk=pieces(count))
+    return centre
 
 
 def gather_forward(
@@ -308,7 +414,7 @@ def gather_forward(
     """Patches summed in place, undivided, or stacked; see core.Backend."""
     batch, _, channels, height, width = value.shape
     if options.mode == "sum":
-        out = torch.empty(batch, channels, height, width)
+        out = pages.empty(batch, channels, height, width)
         for i in range(batch):
             _Bilinear(value[i], weights[i], offsets[i], options).collect(out[i])
         return out.to(value.dtype)
@@ -379,7 +485,7 @@ def scatter_forward(
     options: GatherOptions,
 ) -> Tensor:
     """x spread over [B, R, C, H, W]; see core.Backend."""
-    out = torch.empty(x.shape[0], references, x.shape[1], *size)
+    out = pages.empty(x.shape[0], references, x.shape[1], *size)
     for i in range(x.shape[0]):
         _Bilinear(out[i], weights[i], offsets[i], options, x[i]).spread(out[i])
     return out.to(x.dtype)

@@ -17,12 +17,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.jit import LANES, compiled, part
-from kernels.packing import unpack_row
-from kernels.shifted_search.cpu_search import reflect
-from kernels.vectors import dots, get_float, put_float, put_word, spread, weighted_sum
+from kernels.jit import LANES, compiled, part, stage
+from kernels.packing import own_row, row_bytes, unpack_row
+from kernels.shifted_search.cpu_search import reflect, whole
+from kernels.vector_lists import (
+    clear,
+    get_float,
+    get_int,
+    get_word,
+    pad_list,
+    put_float,
+    put_int,
+    put_word,
+    take_cells,
+)
+from kernels.vector_scores import PLACES, positions
+from kernels.vectors import dots, spread, weighted_sum
 
 _CORNERS = 4
+TOGETHER = 4  # queries, worked on step by step
+_ROWS = 4  # of a result, summed up at a time
+_CELLS = 256
+_STEP = 4 * LANES  # from one of a position's numbers to the next
+_GROUP = _STEP * len(PLACES)  # from LANES positions to the next
+_TOP, _BOTTOM, _REFERENCE, _CELL, _WEIGHT, _FX, _FY, _SIGN_X, _SIGN_Y = (
+    _STEP * PLACES.index(name)
+    for name in ("top", "bottom", "reference", "a", "weight_a", "fx", "fy", "sign_x", "sign_y")
+)
 
 
 class Sums(NamedTuple):
@@ -59,6 +80,21 @@ class Lists(NamedTuple):
     coefficients: int
 
 
+class Work(NamedTuple):
+    """Addresses of what one thread works in: a list of pixels with their weights, and more."""
+
+    table: int  # int64: where the pixels are, in bytes from the image's beginning
+    weights: int
+    results: int  # their products
+    cells: int  # [16][16]: see ``list_pixels``
+    slots: int  # int32 [256]: the cells' places in the list; then numbers that mean themselves
+    kept: int  # [groups of LANES][len(PLACES)][LANES]: see vectors.positions
+    sizes: int  # int64 [8]: likewise; then how long the list is
+    box: int  # int32 [6]: likewise
+    pixel: int  # a pixel's channels
+    size: int  # not an address: bytes from one of the queries worked on together to the next
+
+
 @part
 def turn(position, size):
     """(position reflected once and clamped, its derivative: 1, -1 or 0); NaN counts as 0."""
@@ -80,6 +116,10 @@ def turn(position, size):
 def along(own, offset, step, size, clamp):
     """One axis of a position: (pixel, the next one, fraction, sign of the derivative)."""
     position = np.float32(own) + offset
+    moved, last = position + np.float32(step), np.float32(size - 1)
+    if position >= 0 and position <= last and moved >= 0 and moved < last:  # nearly all
+        low = int(moved)
+        return low, low + 1, moved - np.float32(low), np.float32(1)
     if clamp:
         if not position == position:
             position = np.float32(0)
@@ -120,47 +160,189 @@ def position_of(offset, y, x, dy, dx, s):
 
 
 @part
-def put_corner(table, weights, count, offset, weight):
-    """Append a pixel to a list; the list's length after it."""
-    put_word(table + 8 * count, offset)
-    put_float(weights + 4 * count, weight)
-    return count + 1
-
-
-@part
-def put_corners(table, weights, count, corners, image, coefficient):
-    """Append a position's four corners, with their bilinear weights times a coefficient."""
-    left, right, fx, _, top, bottom, fy, _, r = corners
-    one = np.float32(1)
-    plane = r * image.reference
-    upper, lower = plane + top * image.row, plane + bottom * image.row
-    left, right = left * image.pixel, right * image.pixel
-    above, below = coefficient * (one - fy), coefficient * fy
-    count = put_corner(table, weights, count, upper + left, above * (one - fx))
-    count = put_corner(table, weights, count, upper + right, above * fx)
-    count = put_corner(table, weights, count, lower + left, below * (one - fx))
-    return put_corner(table, weights, count, lower + right, below * fx)
-
-
-@part
 def lay_out_lists(start, s):
-    """Addresses (table, weights, results, a pixel's channels, where they end) from ``start`` on."""
+    """(Work from an address on, where it ends); the memory must be zeros."""
     entries = _CORNERS * s.kept + 2 * LANES
     table = -(-start // 64) * 64
     weights = table + 8 * entries
     results = weights + 4 * entries
-    pixel = -(-(results + 4 * entries) // 64) * 64
-    return table, weights, results, pixel, pixel + 4 * (s.depth + 2 * LANES)
+    cells = -(-(results + 4 * entries) // 64) * 64
+    slots = cells + 4 * _CELLS
+    kept = -(-(slots + 4 * (_CELLS + entries)) // 64) * 64
+    groups = -(-s.kept // LANES)
+    sizes = kept + groups * _GROUP
+    box = sizes + 64
+    pixel = box + 64
+    size = -(-(pixel + 4 * (s.depth + 2 * LANES) - table) // 64) * 64
+    w = Work(table, weights, results, cells, slots, kept, sizes, box, pixel, size)
+    return w, table + TOGETHER * size
 
 
 @part
-def subtract(table, weights, first, count, base, own, pixel, vectors):
+def beside(w, n):
+    """The Work of the n-th of the queries that are worked on together."""
+    more = n * w.size
+    return Work(
+        w.table + more,
+        w.weights + more,
+        w.results + more,
+        w.cells + more,
+        w.slots + more,
+        w.kept + more,
+        w.sizes + more,
+        w.box + more,
+        w.pixel + more,
+        w.size,
+    )
+
+
+@part
+def prepare(first, s):
+    """Make the memory of ``lay_out_lists`` ready: no cell holds a number."""
+    for n in range(TOGETHER):
+        w = beside(first, n)
+        for cell in range(_CELLS):
+            put_float(w.cells + 4 * cell, -np.float32(0))
+        for entry in range(_CORNERS * s.kept + 2 * LANES):
+            put_int(w.slots + 4 * (_CELLS + entry), np.int32(entry))
+        put_word(w.sizes, s.kept)
+        put_word(w.sizes + 8, s.components)
+        put_word(w.sizes + 16, s.width)
+        put_word(w.sizes + 24, s.height)
+        put_word(w.sizes + 32, s.references)
+        put_word(w.sizes + 40, s.clamp)
+
+
+@part
+def add_cell(w, place, number):
+    """Add the weight of a corner to its cell; where a position's numbers are, and which corner."""
+    cell = w.cells + 4 * np.int64(get_int(place + _CELL + _STEP * number))
+    put_float(cell, get_float(cell) + get_float(place + _WEIGHT + _STEP * number))
+
+
+@part
+def place_of(w, k):
+    """The address of the numbers of position k, as ``positions`` wrote them."""
+    return w.kept + k // LANES * _GROUP + 4 * (k % LANES)
+
+
+@stage
+def list_queries(y, x, number, h, dy, dx, low, high, only, unit, lists, image, first, s):
+    """``list_pixels`` for the queries x .. x + number - 1: a step for all of them before the next,
+    since each step waits for the results of the one before. The lists' lengths: ``listed``.
+
+    Args:
+        only: the reference to list, or -1.
+        unit: 1: all coefficients are 1; else positions whose coefficient is 0 are left out.
+        first: Work of the first query.
+        The others as in ``list_pixels``.
+    """
+    for n in range(number):
+        w = beside(first, n)
+        index = list_index(h, y, x + n, s)
+        offsets = lists.offsets + 4 * index * s.components
+        coefficients = 0 if unit else lists.coefficients + 4 * index
+        put_word(w.sizes + 48, only)
+        own_x, own_y = (x + n) * s.query_stride, y * s.query_stride
+        positions(offsets, coefficients, w.sizes, own_x, own_y, dx, dy, w.kept, w.box)
+    for n in range(number):
+        w = beside(first, n)
+        put_word(w.sizes + 56, list_pixels(low, high, image, w, s))
+
+
+@part
+def listed(w):
+    """How long a query's list is."""
+    return get_word(w.sizes + 56)
+
+
+@part
+def list_pixels(low, high, image, w, s):
+    """List the pixels that a query's positions lie between, with the sums of their weights.
+
+    Positions of one query mostly share corners; each pixel stands once, so that it is read, or
+    written, once. The weights are summed in a square of 16 x 16 cells; a query whose positions
+    spread further, or over several references, lists every corner by itself.
+
+    Args:
+        low, high: the rows of the image to list.
+        image: Layout of the image that the list is for.
+        w: with what ``positions`` found.
+
+    Returns:
+        how many pixels are listed.
+    """
+    left, right = np.int64(get_int(w.box)), np.int64(get_int(w.box + 4))
+    top, bottom = np.int64(get_int(w.box + 8)), np.int64(get_int(w.box + 12))
+    r_low, r_high = np.int64(get_int(w.box + 16)), np.int64(get_int(w.box + 20))
+    if right - left < 16 and bottom - top < 16 and r_low >= r_high:
+        if r_low > r_high:
+            return 0
+        for k in range(s.kept):
+            place = place_of(w, k)
+            if low <= get_int(place + _TOP) < high:
+                add_cell(w, place, 0)
+                add_cell(w, place, 1)
+            if low <= get_int(place + _BOTTOM) < high:
+                add_cell(w, place, 2)
+                add_cell(w, place, 3)
+        start = r_low * image.reference
+        count = take_cells(
+            w.cells, left, top, bottom, start, image.row, image.pixel, w.table, w.weights, w.slots
+        )
+        pad_list(w.table, w.weights, count)
+        return count
+    count = 0
+    for k in range(s.kept):
+        place = place_of(w, k)
+        for number in range(_CORNERS):
+            row = np.int64(get_int(place + _TOP + _STEP * (number // 2)))
+            put_int(place + _CELL + _STEP * number, np.int32(_CELLS + count))
+            if low <= row < high:
+                column = np.int64(get_int(place + _STEP * (number % 2)))
+                offset = np.int64(get_int(place + _REFERENCE)) * image.reference
+                weight = get_float(place + _WEIGHT + _STEP * number)
+                offset += row * image.row + column * image.pixel
+                count = put_corner(w, count, offset, weight)
+    pad_list(w.table, w.weights, count)
+    return count
+
+
+@part
+def put_corner(w, count, offset, weight):
+    """Append a pixel to the list; its length after it."""
+    put_word(w.table + 8 * count, offset)
+    put_float(w.weights + 4 * count, weight)
+    return count + 1
+
+
+@part
+def put_corners(w, count, corners, low, high, image, coefficient):
+    """Append those of a position's corners that lie in the rows low .. high - 1."""
+    left, right, fx, _, top, bottom, fy, _, r = corners
+    one = np.float32(1)
+    start = r * image.reference
+    left, right = start + left * image.pixel, start + right * image.pixel
+    if low <= top < high:
+        weight = coefficient * (one - fy)
+        count = put_corner(w, count, top * image.row + left, weight * (one - fx))
+        count = put_corner(w, count, top * image.row + right, weight * fx)
+    if low <= bottom < high:
+        weight = coefficient * fy
+        count = put_corner(w, count, bottom * image.row + left, weight * (one - fx))
+        count = put_corner(w, count, bottom * image.row + right, weight * fx)
+    pad_list(w.table, w.weights, count)
+    return count
+
+
+@part
+def subtract(table, weights, count, base, own, pixel, vectors):
     """pixel = u - V(p), the corners of p standing in a list; its weights change their sign."""
     for i in range(0, 4 * LANES * vectors, 4):
         put_float(pixel + i, get_float(own + i))
-    for i in range(4 * first, 4 * (first + count), 4):
+    for i in range(0, 4 * count, 4):
         put_float(weights + i, -get_float(weights + i))
-    weighted_sum(table + 8 * first, weights + 4 * first, count, base, pixel, vectors)
+    weighted_sum(table, weights, count, base, pixel, vectors)
 
 
 @compiled
@@ -171,9 +353,9 @@ def measure_rows(start, stop, own_image, image, lists, values, slopes, s):
         own_image, image: Layouts of U and V.
         values: address of [heads, nH, nW, K]; slopes: of [heads, nH, nW, K, 2].
     """
-    memory = np.zeros(lay_out_lists(64, s)[4], np.uint8)
-    table, weights, results, pixel, _ = lay_out_lists(memory.ctypes.data, s)
-    one = np.float32(1)
+    memory = np.zeros(lay_out_lists(64, s)[1], np.uint8)
+    w, _ = lay_out_lists(memory.ctypes.data, s)
+    prepare(w, s)
     for y in range(start, stop):
         for h in range(s.heads):
             base = image.address + h * image.head
@@ -192,45 +374,66 @@ def measure_rows(start, stop, own_image, image, lists, values, slopes, s):
                             continue
                         own = own_image.address + row * own_image.row + column * own_image.pixel
                         own += h * own_image.head
-                        count = 0
+                        measure_query(y, x, h, dy, dx, own, base, image, lists, w, s)
                         for k in range(s.kept):
-                            offset = lists.offsets + 4 * (first + k) * s.components
-                            corners = position_of(offset, y, x, dy, dx, s)
-                            begin = count
-                            count = put_corners(table, weights, begin, corners, image, one)
-                            if s.difference:
-                                n = image.vectors
-                                subtract(table, weights, begin, _CORNERS, base, own, pixel, n)
-                                dots(pixel, base, table + 8 * begin, results + 4 * begin, n)
-                        if not s.difference:
-                            for i in range(0, count, LANES):
-                                dots(own, base, table + 8 * i, results + 4 * i, image.vectors)
-                        for k in range(s.kept):
-                            offset = lists.offsets + 4 * (first + k) * s.components
-                            corners = position_of(offset, y, x, dy, dx, s)
-                            add_measured(
-                                results + 4 * _CORNERS * k,
-                                corners,
-                                values + 4 * (first + k),
-                                slopes + 8 * (first + k),
-                                s,
-                            )
+                            i = 4 * (first + k)
+                            value, slope_x, slope_y = measured(w, k)
+                            put_float(values + i, get_float(values + i) + value)
+                            put_float(slopes + 2 * i, get_float(slopes + 2 * i) + slope_x)
+                            put_float(slopes + 2 * i + 4, get_float(slopes + 2 * i + 4) + slope_y)
     memory[0] = 0  # the last use: numba frees an array after it
 
 
 @part
-def add_measured(products, corners, value, slope, s):
-    """Add a position's mixture of its four products, and the mixture's derivatives."""
+def keep_position(w, k, corners):
+    """Note for ``measured`` a position whose products are its own; they are with u - V(p)."""
     _, _, fx, sign_x, _, _, fy, sign_y, _ = corners
+    place = place_of(w, k)
+    for number in range(_CORNERS):
+        put_int(place + _CELL + _STEP * number, np.int32(_CELLS + _CORNERS * k + number))
+    put_float(place + _FX, fx)
+    put_float(place + _FY, fy)
+    put_float(place + _SIGN_X, -sign_x)
+    put_float(place + _SIGN_Y, -sign_y)
+
+
+@part
+def measure_query(y, x, h, dy, dx, own, base, image, lists, w, s):
+    """Products of u at the address ``own`` with the corners of a query's positions."""
+    if not s.difference:
+        list_queries(y, x, 1, h, dy, dx, 0, s.height, -1, 1, lists, image, w, s)
+        dots(own, base, w.table, w.results, whole(listed(w)), image.vectors)
+        return
+    first = list_index(h, y, x, s)
     one = np.float32(1)
-    gx, gy = one - fx, one - fy
-    a, b = get_float(products), get_float(products + 4)
-    c, d = get_float(products + 8), get_float(products + 12)
-    if s.difference:  # the products are with u - V
-        sign_x, sign_y = -sign_x, -sign_y
-    put_float(value, get_float(value) + (a * gx + b * fx) * gy + (c * gx + d * fx) * fy)
-    put_float(slope, get_float(slope) + sign_x * ((b - a) * gy + (d - c) * fy))
-    put_float(slope + 4, get_float(slope + 4) + sign_y * ((c - a) * gx + (d - b) * fx))
+    for k in range(s.kept):  # their own for each position: u - V(p) takes the place of u
+        offset = lists.offsets + 4 * (first + k) * s.components
+        corners = position_of(offset, y, x, dy, dx, s)
+        put_corners(w, 0, corners, 0, s.height, image, one)
+        subtract(w.table, w.weights, _CORNERS, base, own, w.pixel, image.vectors)
+        results = w.results + 4 * _CORNERS * k
+        dots(w.pixel, base, w.table, results, _CORNERS, image.vectors)
+        keep_position(w, k, corners)
+
+
+@part
+def result(w, place, number):
+    """The product of a corner of a position whose numbers are at an address."""
+    cell = np.int64(get_int(place + _CELL + _STEP * number))
+    return get_float(w.results + 4 * np.int64(get_int(w.slots + 4 * cell)))
+
+
+@part
+def measured(w, k):
+    """The mixture of the products of position k's corners, and its derivatives by x and y."""
+    place = place_of(w, k)
+    a, b, c, d = result(w, place, 0), result(w, place, 1), result(w, place, 2), result(w, place, 3)
+    fx, fy = get_float(place + _FX), get_float(place + _FY)
+    gx, gy = np.float32(1) - fx, np.float32(1) - fy
+    value = (a * gx + b * fx) * gy + (c * gx + d * fx) * fy
+    slope_x = get_float(place + _SIGN_X) * ((b - a) * gy + (d - c) * fy)
+    slope_y = get_float(place + _SIGN_Y) * ((c - a) * gx + (d - b) * fx)
+    return value, slope_x, slope_y
 
 
 @compiled
@@ -243,46 +446,55 @@ def collect_rows(start, stop, own_image, image, lists, out, channel, s):
     """
     head = 4 * LANES * image.vectors
     step = s.heads * head
-    band = np.zeros((stop - start) * s.own_width * step + 64, np.uint8)
+    line = s.own_width * step
+    band = np.zeros(_ROWS * line + 64, np.uint8)
     target = -(-band.ctypes.data // 64) * 64
-    memory = np.zeros(lay_out_lists(64, s)[4], np.uint8)
-    table, weights, results, _, _ = lay_out_lists(memory.ctypes.data, s)
+    memory = np.zeros(lay_out_lists(64, s)[1], np.uint8)
+    w, _ = lay_out_lists(memory.ctypes.data, s)
+    prepare(w, s)
     stride = s.query_stride if s.fold else 1
     reach = s.dilation * max(s.middle, s.last_row - 1 - s.middle) if s.fold else 0
-    lowest = max(-((reach - start) // stride), 0)
-    for y in range(lowest, min((stop - 1 + reach) // stride + 1, s.rows)):
-        for a in range(s.first_row, s.last_row):
-            dy = s.dilation * (a - s.middle)
-            for h in range(s.heads):
-                base = image.address + h * image.head
-                for x in range(s.columns):
-                    for b in range(s.first_column, s.last_column):
-                        dx = s.dilation * (b - s.middle)
-                        row, column = own_pixel(y, x, dy, dx, s)
-                        if not start <= row < stop:
-                            continue
-                        first, count, total = list_index(h, y, x, s), 0, np.float32(0)
-                        for k in range(first, first + s.kept):
-                            c = get_float(lists.coefficients + 4 * k)
-                            if c == 0:
-                                continue
-                            offset = lists.offsets + 4 * k * s.components
-                            corners = position_of(offset, y, x, dy, dx, s)
-                            count = put_corners(table, weights, count, corners, image, c)
-                            total -= c
-                        place = target + ((row - start) * s.own_width + column) * step + h * head
-                        weighted_sum(table, weights, count, base, place, image.vectors)
-                        if s.difference:
-                            own = own_image.address + row * own_image.row
-                            own += column * own_image.pixel + h * own_image.head
-                            put_word(table, 0)
-                            put_float(results, total)
-                            weighted_sum(table, results, 1, own, place, image.vectors)
-    for row in range(start, stop):
-        source = target + (row - start) * s.own_width * step
-        place = out + 4 * row * s.own_width
-        unpack_row(source, step, head, s.heads, s.depth, s.own_width, place, channel)
+    for low in range(start, stop, _ROWS):
+        high = min(low + _ROWS, stop)
+        if low > start:
+            band[:] = 0
+        lowest = max(-((reach - low) // stride), 0)
+        for y in range(lowest, min((high - 1 + reach) // stride + 1, s.rows)):
+            collect_row(y, low, high, target, step, head, own_image, image, lists, w, s)
+        for row in range(low, high):
+            source = target + (row - low) * line
+            place = out + 4 * row * s.own_width
+            unpack_row(source, step, head, s.heads, s.depth, s.own_width, place, channel)
     memory[0] = band[0] = 0  # the last use: numba frees an array after it
+
+
+@stage
+def collect_row(y, low, high, target, step, head, own_image, image, lists, first, s):
+    """The sums of the queries of row y that belong to the rows low .. high - 1 of a band."""
+    for h, a, b in np.ndindex(s.heads, s.last_row - s.first_row, s.last_column - s.first_column):
+        dy = s.dilation * (s.first_row + a - s.middle)
+        dx = s.dilation * (s.first_column + b - s.middle)
+        base = image.address + h * image.head
+        for x in range(0, s.columns, TOGETHER):
+            number = min(TOGETHER, s.columns - x)
+            list_queries(y, x, number, h, dy, dx, 0, s.height, -1, 0, lists, image, first, s)
+            for n in range(number):
+                row, column = own_pixel(y, x + n, dy, dx, s)
+                if not low <= row < high:
+                    continue
+                w = beside(first, n)
+                place = target + ((row - low) * s.own_width + column) * step + h * head
+                weighted_sum(w.table, w.weights, listed(w), base, place, image.vectors)
+                if s.difference:
+                    own = own_image.address + row * own_image.row
+                    own += column * own_image.pixel + h * own_image.head
+                    total, index = np.float32(0), list_index(h, y, x + n, s)
+                    for k in range(index, index + s.kept):
+                        total -= get_float(lists.coefficients + 4 * k)
+                    put_word(w.table, 0)
+                    put_float(w.weights, total)
+                    pad_list(w.table, w.weights, 1)
+                    weighted_sum(w.table, w.weights, 1, own, place, image.vectors)
 
 
 @compiled
@@ -307,111 +519,83 @@ def reach_rows(start, stop, lists, reaches, s):
 
 
 @compiled
-def spread_rows(start, stop, own_image, image, lists, reaches, out, reference, channel, rows, s):
+def spread_rows(start, stop, own_image, planes, image, lists, reaches, packed, out, rows, s):
     """out(corners of p_k) += c_k w_corner u: bands of ``rows`` rows of an image [R, C, H, W] like
     V.
 
     Args:
         start, stop: bands; a reference has ceil(H / rows) of them.
-        own_image: Layout of U. image: that of V, used where ``difference`` is set.
-        out: address of float32 numbers, ``reference`` and ``channel`` bytes apart.
+        own_image, planes: how to read U (packing.rows_of); a whole Layout where rows are not read
+            one by one. image: Layout of V, used where ``difference`` is set.
+        packed: Layout of memory to sum up in, of any content.
+        out: (address of float32 numbers, bytes between references, between channels).
     """
-    vectors = own_image.vectors
-    head = 4 * LANES * vectors
-    step = s.heads * head
-    band = np.zeros(rows * s.width * step + 64, np.uint8)
-    target = -(-band.ctypes.data // 64) * 64
-    memory = np.zeros(2 * lay_out_lists(64, s)[4], np.uint8)
-    table, weights, _, _, end = lay_out_lists(memory.ctypes.data, s)
+    head = packed.head
+    memory = np.zeros(lay_out_lists(64, s)[1] + row_bytes(own_image, planes) + 64, np.uint8)
+    w, buffer = lay_out_lists(memory.ctypes.data, s)
+    prepare(w, s)
     bands = -(-s.height // rows)
     furthest = max(s.middle, s.last_row - 1 - s.middle)
     reach = s.dilation * furthest
     for item in range(start, stop):
         r, low = item // bands, item % bands * rows
         high = min(low + rows, s.height)
-        if item > start:
-            band[:] = 0
+        band = packed.address + r * packed.reference
+        clear(band + low * packed.row, (high - low) * packed.row)
         for y in range(s.rows):
             if reaches[y, 0] - reach >= high or reaches[y, 1] + reach < low:
                 continue
-            for h in range(s.heads):
-                for x in range(s.columns):
-                    for a in range(s.first_row, s.last_row):
-                        dy = s.dilation * (a - s.middle)
-                        for b in range(s.first_column, s.last_column):
-                            dx = s.dilation * (b - s.middle)
-                            row, column = own_pixel(y, x, dy, dx, s)
-                            if row < 0:
-                                continue
-                            own = own_image.address + row * own_image.row
-                            own += column * own_image.pixel + h * own_image.head
-                            count = list_corners(
-                                table, weights, y, x, dy, dx, h, r, low, high, step, lists, s
-                            )
-                            place = target + h * head
-                            if not s.difference:
-                                spread(table, weights, count, place, own, vectors)
-                            elif count > 0:
-                                spread_differences(
-                                    y,
-                                    x,
-                                    dy,
-                                    dx,
-                                    h,
-                                    r,
-                                    low,
-                                    high,
-                                    step,
-                                    own,
-                                    place,
-                                    end,
-                                    lists,
-                                    image,
-                                    s,
-                                )
+            line = 0
+            if planes.address:
+                line = own_row(
+                    own_image, planes, y * s.query_stride, s.own_width, s.heads, s.depth, buffer
+                )
+            spread_row(line, y, r, low, high, own_image, packed, image, lists, w, s)
         for row in range(low, high):
-            source = target + (row - low) * s.width * step
-            place = out + r * reference + 4 * row * s.width
-            unpack_row(source, step, head, s.heads, s.depth, s.width, place, channel)
-    memory[0] = band[0] = 0  # the last use: numba frees an array after it
+            source = band + row * packed.row
+            place = out[0] + r * out[1] + 4 * row * s.width
+            unpack_row(source, packed.pixel, head, s.heads, s.depth, s.width, place, out[2])
+    memory[0] = 0  # the last use: numba frees an array after it
 
 
-@part
-def put_band_corners(table, weights, count, corners, low, high, step, c, s):
-    """Append those of a position's corners that lie in the rows low .. high - 1 of a band."""
-    left, right, fx, _, top, bottom, fy, _, _ = corners
-    one = np.float32(1)
-    if low <= top < high:
-        start, weight = (top - low) * s.width, c * (one - fy)
-        count = put_corner(table, weights, count, (start + left) * step, weight * (one - fx))
-        count = put_corner(table, weights, count, (start + right) * step, weight * fx)
-    if low <= bottom < high:
-        start, weight = (bottom - low) * s.width, c * fy
-        count = put_corner(table, weights, count, (start + left) * step, weight * (one - fx))
-        count = put_corner(table, weights, count, (start + right) * step, weight * fx)
-    return count
+@stage
+def spread_row(line, y, r, low, high, own_image, packed, image, lists, first, s):
+    """Spread what the queries of row y send to the rows low .. high - 1 of reference r.
+
+    Args:
+        line: the address of the row of U, or 0 to read it where it is.
+    """
+    for h, a, b in np.ndindex(s.heads, s.last_row - s.first_row, s.last_column - s.first_column):
+        dy = s.dilation * (s.first_row + a - s.middle)
+        dx = s.dilation * (s.first_column + b - s.middle)
+        place = packed.address + h * packed.head
+        for x in range(0, s.columns, TOGETHER):
+            number = min(TOGETHER, s.columns - x)
+            if not s.difference:
+                list_queries(y, x, number, h, dy, dx, low, high, r, 0, lists, packed, first, s)
+            for n in range(number):
+                w = beside(first, n)
+                row, column = own_pixel(y, x + n, dy, dx, s)
+                if row < 0:
+                    continue
+                own = line if line else own_image.address + row * own_image.row
+                own += column * own_image.pixel + h * own_image.head
+                if s.difference:
+                    base = image.address + h * image.head
+                    images, band = (image, packed), (r, low, high)
+                    at = (y, x + n, h, dy, dx)
+                    spread_differences(at, band, place, base, own, images, lists, w, s)
+                else:
+                    spread(w.table, w.weights, listed(w), place, own, packed.vectors)
 
 
-@part
-def list_corners(table, weights, y, x, dy, dx, h, r, low, high, step, lists, s):
-    """List the corners of all positions of a query that lie in a band of reference r."""
-    first, count = list_index(h, y, x, s), 0
-    for k in range(first, first + s.kept):
-        c = get_float(lists.coefficients + 4 * k)
-        if c == 0:
-            continue
-        corners = position_of(lists.offsets + 4 * k * s.components, y, x, dy, dx, s)
-        if corners[8] == r:
-            count = put_band_corners(table, weights, count, corners, low, high, step, c, s)
-    return count
-
-
-@part
-def spread_differences(y, x, dy, dx, h, r, low, high, step, own, place, start, lists, image, s):
+@stage
+def spread_differences(at, band, place, base, own, images, lists, w, s):
     """The same for c_k (V(p_k) - u), one position at a time."""
-    table, weights, results, pixel, _ = lay_out_lists(start, s)
+    y, x, h, dy, dx = at
+    image, packed = images
+    r, low, high = band
     first = list_index(h, y, x, s)
-    base = image.address + h * image.head
     for k in range(first, first + s.kept):
         c = get_float(lists.coefficients + 4 * k)
         if c == 0:
@@ -419,7 +603,7 @@ def spread_differences(y, x, dy, dx, h, r, low, high, step, own, place, start, l
         corners = position_of(lists.offsets + 4 * k * s.components, y, x, dy, dx, s)
         if corners[8] != r:
             continue
-        count = put_corners(table, results, 0, corners, image, np.float32(1))
-        subtract(table, results, 0, count, base, own, pixel, image.vectors)
-        count = put_band_corners(table, weights, 0, corners, low, high, step, -c, s)
-        spread(table, weights, count, place, pixel, image.vectors)
+        put_corners(w, 0, corners, 0, s.height, image, np.float32(1))
+        subtract(w.table, w.weights, _CORNERS, base, own, w.pixel, image.vectors)
+        count = put_corners(w, 0, corners, low, high, packed, -c)
+        spread(w.table, w.weights, count, place, w.pixel, packed.vectors)

@@ -22,23 +22,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.jit import LANES, compiled, part
+from kernels.jit import LANES, compiled, part, stage
 from kernels.packing import own_row, row_bytes
-from kernels.vectors import (
-    distances,
-    dots,
+from kernels.vector_lists import (
+    copy,
     exponentials,
     get_float,
     get_int,
-    keep_best,
-    mix_distances,
-    mix_dots,
     put_float,
+    put_int,
     put_word,
-    transpose,
+    softmax_lists,
 )
+from kernels.vector_scores import apart_row, keep_best, mix_distances, mix_dots, offsets_of
+from kernels.vectors import distances, dots, transpose
 
 ANCHOR_NONE, ANCHOR_QUERY, ANCHOR_FLOW, ANCHOR_EXCLUDE = range(4)
+PLACES = 4  # numbers that say where a window lies
 
 
 class Search(NamedTuple):
@@ -60,6 +60,7 @@ class Search(NamedTuple):
     per_reference: int
     anchor: int
     span: int  # whole pixels a window touches per axis
+    softmax: int  # 1: the results are weights, not scores
 
 
 class Results(NamedTuple):
@@ -76,22 +77,29 @@ class Results(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Addresses of what one thread works in."""
+    """Addresses of what one thread works in. LANES queries are worked on together.
 
-    shared: (
-        int  # int64 [span^2]: byte offsets of the pixels of a rectangle, the same for all inside
-    )
+    Numbers are float32 where nothing else is said.
+    """
+
+    shared: int  # int64 [span^2]: byte offsets of a rectangle's pixels, the same for all inside
     table: int  # int64 [span^2]: those of a rectangle that sticks out
-    grid: int  # [span^2]: products with the pixels of the rectangle
-    part: int  # [span^2]: those of one pixel of the patch
-    candidates: int  # [LANES][room]: ranks, larger is better
-    across: int  # [room][LANES]: the same, transposed
+    part: int  # [span^2]: products of one pixel of the patch
+    grids: int  # [LANES][pixels]: products with the pixels of the rectangle
+    across: int  # [pixels][LANES], then [room][LANES]: ranks, larger is better
+    candidates: int  # [LANES][room]: ranks, or what the corners lie apart
+    apart: int  # [room][LANES]
     best: int  # [topk][LANES]
     indices: int  # int32 [topk][LANES]
-    places: int  # [R][LANES][4]: centre x, y, first step x, y
+    columns: int  # [3 topk][LANES]: offsets
+    rows: int  # [LANES][3 topk]: results on the way out
+    places: int  # [R][4][LANES]: centre x, y, first step x, y
     forced: int  # [R][LANES]: ranks of candidates that an anchor puts first
-    steps: int  # [window^2][2]: column and row of each candidate
+    fractions: int  # [2][LANES]: of x and y
+    bounds: int  # int32 [4][LANES]: columns, then rows low .. high - 1 are inside
+    own: int  # [2][LANES]: the queries' x and y
     row: int  # a packed row of the query
+    pixels: int  # not an address: span^2 in whole vectors
     room: int  # not an address: what a query's candidates take
 
 
@@ -170,29 +178,28 @@ def fill_table(table, top, left, rows, columns, key, s):
 
 @part
 def products(own, base, table, out, count, vectors, l2):
-    """Dot products or squared distances with ``count`` pixels, LANES at a time."""
-    for i in range(0, count, LANES):
-        if l2:
-            distances(own, base, table + 8 * i, out + 4 * i, vectors)
-        else:
-            dots(own, base, table + 8 * i, out + 4 * i, vectors)
+    """Dot products or squared distances with ``count`` pixels."""
+    if l2:
+        distances(own, base, table, out, count, vectors)
+    else:
+        dots(own, base, table, out, count, vectors)
 
 
 @part
-def grid_products(row, x, y, top, left, query, key, base, h, w, s):
+def grid_products(out, row, x, y, top, left, query, key, base, h, w, s):
     """Products of query (x, y) with the pixels from (left, top) on, summed over the patch."""
     span, count = s.span, s.span * s.span
     if s.patch == 1:
         own = row + x * query.pixel + h * query.head
         if left >= 0 and top >= 0 and left + span <= s.width and top + span <= s.height:
             start = base + top * key.row + left * key.pixel
-            products(own, start, w.shared, w.grid, count, key.vectors, s.l2)
+            products(own, start, w.shared, out, count, key.vectors, s.l2)
         else:
             fill_table(w.table, top, left, span, span, key, s)
-            products(own, base, w.table, w.grid, count, key.vectors, s.l2)
+            products(own, base, w.table, out, count, key.vectors, s.l2)
         return
     for i in range(count):
-        put_float(w.grid + 4 * i, np.float32(0))
+        put_float(out + 4 * i, np.float32(0))
     for a in range(s.patch):
         dy = s.dilation * (a - s.patch // 2)
         line = query.address + reflect(y + dy, s.height) * query.row
@@ -202,29 +209,7 @@ def grid_products(row, x, y, top, left, query, key, base, h, w, s):
             fill_table(w.table, top + dy, left + dx, span, span, key, s)
             products(own, base, w.table, w.part, count, key.vectors, s.l2)
             for i in range(0, 4 * count, 4):
-                put_float(w.grid + i, get_float(w.grid + i) + get_float(w.part + i))
-
-
-@part
-def mix_whole(grid, out, left, top, fx, fy, low_x, high_x, low_y, high_y, maps, near, s):
-    """The ranks of all candidates where the search stride is 1: rows of LANES candidates.
-
-    Args:
-        near: the address of the first map of differences, of this head and reference.
-    """
-    for i in range(s.window):
-        high = high_x if low_y <= i < high_y else 0
-        upper = grid + 4 * i * s.span
-        lower = upper + 4 * s.span
-        target = out + 4 * i * s.window
-        for j in range(0, s.window, LANES):
-            a, b, c, low, end = upper + 4 * j, lower + 4 * j, target + 4 * j, low_x - j, high - j
-            if s.l2 and high > 0:
-                d = near + (top + i) * maps.row + 4 * (left + j)
-                e, f = d + maps.map, d + 2 * maps.map
-                mix_distances(a, b, fx, fy, c, low, end, d, e, f, maps.row)
-            else:
-                mix_dots(a, b, fx, fy, c, low, end)
+                put_float(out + i, get_float(out + i) + get_float(w.part + i))
 
 
 @part
@@ -291,80 +276,185 @@ def find_query(cx, cy, sx, sy, x, y, stride, window):
     return row * window + column if column >= 0 and row >= 0 else -1
 
 
-@part
-def rank_candidates(row, x, y, n, r, h, query, key, results, maps, stride, w, s):
-    """Fill the candidates of query (x, y) of the grid, the block's n-th, in reference r."""
-    own_x, own_y = x * s.query_stride, y * s.query_stride
+@stage
+def measure_block(row, y, x, count, r, h, query, key, results, maps, stride, w, s):
+    """Place the windows of the queries x .. x + count - 1 in reference r and take the products.
+
+    Fills the queries' places, fractions, bounds and grids, one query a lane.
+    """
     plane = 4 * results.rows * results.columns
     flow = results.flow + 2 * r * plane + 4 * (y * results.columns + x)
-    cx, sx = place(own_x, get_float(flow), s.width, stride, s)
-    cy, sy = place(own_y, get_float(flow + plane), s.height, stride, s)
-    held = w.places + 16 * (r * LANES + n)
-    put_float(held, cx)
-    put_float(held + 4, cy)
-    put_float(held + 8, sx)
-    put_float(held + 12, sy)
-    low_x, high_x = within(cx, sx, s.width, stride, s.window)
-    low_y, high_y = within(cy, sy, s.height, stride, s.window)
-    px, py = cx + stride * sx, cy + stride * sy
-    left, top = int(np.floor(px)), int(np.floor(py))
     base = key.address + r * key.reference + h * key.head
     near = maps.address + h * maps.head + r * maps.reference
-    grid_products(row, own_x, own_y, top, left, query, key, base, h, w, s)
-    out = w.candidates + 4 * n * w.room
-    if stride == 1:
+    places = w.places + 4 * PLACES * LANES * r
+    own_y = y * s.query_stride
+    for n in range(count):
+        own_x = (x + n) * s.query_stride
+        cx, sx = place(own_x, get_float(flow + 4 * n), s.width, stride, s)
+        cy, sy = place(own_y, get_float(flow + plane + 4 * n), s.height, stride, s)
+        low_x, high_x = within(cx, sx, s.width, stride, s.window)
+        low_y, high_y = within(cy, sy, s.height, stride, s.window)
+        lane = places + 4 * n
+        put_float(lane, cx)
+        put_float(lane + 4 * LANES, cy)
+        put_float(lane + 8 * LANES, sx)
+        put_float(lane + 12 * LANES, sy)
+        px, py = cx + stride * sx, cy + stride * sy
+        left, top = int(np.floor(px)), int(np.floor(py))
+        if stride != 1:
+            grid_products(w.grids, row, own_x, own_y, top, left, query, key, base, h, w, s)
+            bounds = (low_x, high_x, low_y, high_y)
+            out = w.candidates + 4 * n * w.room
+            mix_any(w.grids, out, cx, cy, sx, sy, left, top, *bounds, maps, near, stride, s)
+            continue
         fx, fy = px - np.float32(left), py - np.float32(top)
-        mix_whole(w.grid, out, left, top, fx, fy, low_x, high_x, low_y, high_y, maps, near, s)
+        lane = w.fractions + 4 * n
+        put_float(lane, fx)
+        put_float(lane + 4 * LANES, fy)
+        lane = w.bounds + 4 * n
+        put_int(lane, low_x)
+        put_int(lane + 4 * LANES, high_x)
+        put_int(lane + 8 * LANES, low_y)
+        put_int(lane + 12 * LANES, high_y)
+        out = w.grids + 4 * n * w.pixels
+        grid_products(out, row, own_x, own_y, top, left, query, key, base, h, w, s)
+        if s.l2 and low_x < high_x:
+            for i in range(low_y, high_y):
+                d = near + (top + i) * maps.row + 4 * left
+                out = w.candidates + 4 * (n * w.room + i * s.window)
+                for j in range(0, 4 * s.window, 4 * LANES):
+                    e, f = d + maps.map + j, d + 2 * maps.map + j
+                    apart_row(out + j, fx, fy, d + j, e, f, maps.row)
+
+
+@stage
+def rank_block(stride, w, s):
+    """The ranks of all candidates of a block's queries, in w.across, one query a lane."""
+    area = s.window * s.window
+    if stride != 1:
+        turn(w.candidates, w.room, w.across, area)
+        return
+    turn(w.grids, w.pixels, w.across, s.span * s.span)
+    if s.l2:
+        turn(w.candidates, w.room, w.apart, area)
+        mix_distances(w.across, w.apart, w.fractions, w.bounds, s.window, s.span)
     else:
-        bounds = (low_x, high_x, low_y, high_y)
-        mix_any(w.grid, out, cx, cy, sx, sy, left, top, *bounds, maps, near, stride, s)
-    forced = w.forced + 4 * (r * LANES + n)
-    if s.anchor == ANCHOR_FLOW:
-        centre = out + 4 * (int(-sy) * s.window + int(-sx))
-        put_float(forced, get_float(centre))
-        put_float(centre, np.float32(np.inf))
-    elif s.anchor != ANCHOR_NONE and r == 0:
-        index = find_query(cx, cy, sx, sy, own_x, own_y, stride, s.window)
-        if index >= 0:
-            put_float(out + 4 * index, np.float32(-np.inf))
-        if s.anchor == ANCHOR_QUERY:
-            put_float(forced, own_rank(row, own_x, own_y, query, key, base, h, w, s))
+        mix_dots(w.across, w.across, w.fractions, w.bounds, s.window, s.span)
 
 
 @part
-def write(results, y, x, n, h, slot, kept, only, w, stride, s):
-    """Copy a query's list into the results from ``slot`` on; candidates' numbers become offsets.
+def turn(source, room, target, count):
+    """Transpose [LANES][room] to [count][LANES]; both have room for whole squares."""
+    for i in range(0, count, LANES):
+        transpose(source + 4 * i, 4 * room, target + 4 * LANES * i, 4 * LANES)
 
-    Args:
-        only: the reference searched, or -1 where candidates' numbers run over all of them.
-    """
+
+@stage
+def anchor_block(row, y, x, count, r, h, query, key, w, stride, s):
+    """Take anchors out of the ranks, or put them first; what they rank goes to w.forced."""
+    base = key.address + r * key.reference + h * key.head
+    own_y = y * s.query_stride
+    for n in range(count):
+        own_x = (x + n) * s.query_stride
+        lane = w.places + 4 * (PLACES * LANES * r + n)
+        cx, cy = get_float(lane), get_float(lane + 4 * LANES)
+        sx, sy = get_float(lane + 8 * LANES), get_float(lane + 12 * LANES)
+        forced = w.forced + 4 * (r * LANES + n)
+        if s.anchor == ANCHOR_FLOW:
+            centre = int(-sy) * s.window + int(-sx)
+            centre = w.across + 4 * (centre * LANES + n)
+            put_float(forced, get_float(centre))
+            put_float(centre, np.float32(np.inf))
+        elif r == 0:
+            index = find_query(cx, cy, sx, sy, own_x, own_y, stride, s.window)
+            if index >= 0:
+                put_float(w.across + 4 * (index * LANES + n), np.float32(-np.inf))
+            if s.anchor == ANCHOR_QUERY:
+                put_float(forced, own_rank(row, own_x, own_y, query, key, base, h, w, s))
+
+
+@part
+def list_place(results, y, x, h, slot):
+    """Where the results of query (x, y) begin, from ``slot`` on: a number of results."""
+    return ((h * results.rows + y) * results.columns + x) * results.kept + slot
+
+
+@stage
+def write_offsets(results, y, x, count, h, slot, kept, only, w, stride, s):
+    """Candidates' numbers as offsets, where they run over one reference: see ``write_block``."""
+    for n in range(count):
+        put_float(w.own + 4 * n, np.float32((x + n) * s.query_stride))
+        put_float(w.own + 4 * (LANES + n), np.float32(y * s.query_stride))
+    places = w.places + 4 * PLACES * LANES * max(only, 0)
+    several = results.components == 3
+    reference = max(only, 0) if several else -1
+    offsets_of(w.indices, places, kept, s.window, stride, w.own, reference, w.columns)
+    numbers = kept * results.components
+    turn_back(w.columns, numbers, w.rows)
+    room = whole(numbers)
+    for n in range(count):
+        place = list_place(results, y, x + n, h, slot)
+        target = results.offsets + 4 * place * results.components
+        copy(w.rows + 4 * n * room, target, numbers)
+
+
+@stage
+def write_numbered(results, y, x, count, h, slot, kept, w, stride, s):
+    """The same where candidates' numbers run over all references."""
     area = s.window * s.window
-    own_x, own_y = np.float32(x * s.query_stride), np.float32(y * s.query_stride)
-    first = ((h * results.rows + y) * results.columns + x) * results.kept + slot
-    scores, offsets = results.scores + 4 * first, results.offsets + 4 * first * results.components
-    for k in range(kept):
-        index, r = get_int(w.indices + 4 * (k * LANES + n)), max(only, 0)
-        if only < 0 and s.references > 1:
+    own_y = np.float32(y * s.query_stride)
+    for n in range(count):
+        own_x = np.float32((x + n) * s.query_stride)
+        place = list_place(results, y, x + n, h, slot)
+        offsets = results.offsets + 4 * place * results.components
+        for k in range(kept):
+            index = get_int(w.indices + 4 * (k * LANES + n))
             r = index // area
-            index -= r * area
-        step = w.steps + 8 * index
-        value = get_float(w.best + 4 * (k * LANES + n))
-        put_float(scores + 4 * k, -value if s.l2 else value)
-        held = w.places + 16 * (r * LANES + n)
-        px = get_float(held) + stride * (get_float(held + 8) + get_float(step))
-        py = get_float(held + 4) + stride * (get_float(held + 12) + get_float(step + 4))
-        if results.components == 3:
+            row = (index - r * area) // s.window
+            column = index - r * area - row * s.window
+            lane = w.places + 4 * (PLACES * LANES * r + n)
+            px = get_float(lane) + stride * (get_float(lane + 8 * LANES) + np.float32(column))
+            py = get_float(lane + 4 * LANES)
+            py += stride * (get_float(lane + 12 * LANES) + np.float32(row))
             put_float(offsets, np.float32(r))
-            offsets += 4
-        put_float(offsets, px - own_x)
-        put_float(offsets + 4, py - own_y)
-        offsets += 8
+            put_float(offsets + 4, px - own_x)
+            put_float(offsets + 8, py - own_y)
+            offsets += 12
+
+
+@part
+def turn_back(source, count, target):
+    """Transpose [count][LANES] to [LANES][whole(count)]; both have room for whole squares."""
+    room = whole(count)
+    for i in range(0, count, LANES):
+        transpose(source + 4 * LANES * i, 4 * LANES, target + 4 * i, 4 * room)
+
+
+@part
+def whole(count):
+    """``count`` rounded up to whole vectors."""
+    return (count + LANES - 1) // LANES * LANES
+
+
+@stage
+def write_scores(results, y, x, count, h, slot, kept, scale, w, s):
+    """The ranks in the lists as scores, or as the softmax's weights."""
+    if s.softmax:
+        softmax_lists(w.best, kept, scale)
+    elif s.l2:
+        for i in range(0, 4 * kept * LANES, 4):
+            put_float(w.best + i, -get_float(w.best + i))
+    turn_back(w.best, kept, w.rows)
+    room = whole(kept)
+    for n in range(count):
+        target = results.scores + 4 * list_place(results, y, x + n, h, slot)
+        copy(w.rows + 4 * n * room, target, kept)
 
 
 @part
 def write_forced(results, y, x, n, h, slot, r, is_query, w, s):
     """The score of what an anchor put into ``slot``; for the query itself a zero offset as well."""
-    first = ((h * results.rows + y) * results.columns + x) * results.kept + slot
+    first = list_place(results, y, x, h, slot)
     value = get_float(w.forced + 4 * (r * LANES + n))
     put_float(results.scores + 4 * first, -value if s.l2 else value)
     if is_query:
@@ -372,11 +462,10 @@ def write_forced(results, y, x, n, h, slot, r, is_query, w, s):
             put_float(results.offsets + 4 * (first * results.components + d), np.float32(0))
 
 
-@part
-def write_block(results, y, x, count, h, slot, kept, only, w, stride, s):
-    """The results of the block's queries x .. x + count - 1."""
+@stage
+def write_anchors(results, y, x, count, h, slot, only, w, s):
+    """The results of anchors; ``slot`` is where the reference ``only`` begins."""
     for n in range(count):
-        write(results, y, x + n, n, h, slot, kept, only, w, stride, s)
         if s.anchor == ANCHOR_QUERY and only <= 0:
             write_forced(results, y, x + n, n, h, 0, 0, True, w, s)
         elif s.anchor == ANCHOR_FLOW and only >= 0:
@@ -386,92 +475,115 @@ def write_block(results, y, x, count, h, slot, kept, only, w, stride, s):
                 write_forced(results, y, x + n, n, h, r, r, False, w, s)
 
 
-@part
-def search_block(row, y, x, count, h, query, key, results, maps, stride, w, s):
+@stage
+def search_block(row, y, x, count, h, query, key, results, maps, stride, scale, w, s):
     """Search for the queries x .. x + count - 1 of row y, count <= LANES."""
     area = s.window * s.window
     for r in range(s.references):
-        for n in range(count):
-            rank_candidates(row, x + n, y, n, r, h, query, key, results, maps, stride, w, s)
+        measure_block(row, y, x, count, r, h, query, key, results, maps, stride, w, s)
+        rank_block(stride, w, s)
+        if s.anchor != ANCHOR_NONE:
+            anchor_block(row, y, x, count, r, h, query, key, w, stride, s)
         skipped = 1 if s.anchor == ANCHOR_QUERY and (r == 0 or not s.per_reference) else 0
         kept = s.topk - skipped
         if s.per_reference or r == 0:
             for i in range(0, 4 * kept * LANES, 4):
                 put_float(w.best + i, np.float32(np.nan))
         if kept > 0:
-            for i in range(0, area, LANES):
-                source, target = w.candidates + 4 * i, w.across + 4 * LANES * i
-                transpose(source, 4 * w.room, target, 4 * LANES)
             first = 0 if s.per_reference else r * area
             keep_best(w.across, area, first, w.best, w.indices, kept)
-        if s.per_reference:
-            slot = r * s.topk + skipped
-            write_block(results, y, x, count, h, slot, kept, r, w, stride, s)
-        elif r == s.references - 1:
-            write_block(results, y, x, count, h, skipped, kept, -1, w, stride, s)
+        if not (s.per_reference or r == s.references - 1):
+            continue
+        start = r * s.topk if s.per_reference else 0
+        only = r if s.per_reference or s.references == 1 else -1
+        if kept > 0:
+            slot = start + skipped
+            if only >= 0:
+                write_offsets(results, y, x, count, h, slot, kept, only, w, stride, s)
+            else:
+                write_numbered(results, y, x, count, h, slot, kept, w, stride, s)
+            write_scores(results, y, x, count, h, slot, kept, scale, w, s)
+        if s.anchor == ANCHOR_QUERY or s.anchor == ANCHOR_FLOW:
+            write_anchors(results, y, x, count, h, start, only, w, s)
 
 
 @part
 def lay_out(start, query, planes, s):
     """(Scratch from the address ``start`` on, where it ends)."""
-    pixels = -(-s.span * s.span // LANES) * LANES + 2 * LANES
-    room = -(-(s.window * s.window + 2 * LANES) // LANES) * LANES
+    pixels = whole(s.span * s.span)
+    room = whole(s.window * s.window + LANES)
+    vector, listed = 4 * LANES, whole(3 * s.topk)
     shared = start
     table = shared + 8 * pixels
-    grid = table + 8 * pixels
-    part = grid + 4 * (pixels + s.span)
+    part = table + 8 * pixels
     # Vectors begin at whole cache lines.
-    candidates = -(-(part + 4 * pixels) // 64) * 64
-    across = candidates + 4 * LANES * room
-    best = across + 4 * LANES * room
-    indices = best + 4 * LANES * s.topk
-    places = indices + 4 * LANES * s.topk
-    forced = places + 16 * LANES * s.references
-    steps = forced + 4 * LANES * s.references
-    row = -(-(steps + 8 * s.window * s.window) // 64) * 64
+    grids = whole_lines(part + 4 * pixels)
+    across = grids + vector * pixels
+    candidates = across + vector * max(pixels, room)
+    apart = candidates + vector * room
+    best = apart + vector * room
+    indices = best + vector * listed
+    columns = indices + vector * listed
+    rows = columns + vector * listed
+    places = rows + vector * listed
+    forced = places + PLACES * vector * s.references
+    fractions = forced + vector * s.references
+    bounds = fractions + 2 * vector
+    own = bounds + 4 * vector
+    row = own + 2 * vector
     end = row + row_bytes(query, planes)
     scratch = Scratch(
         shared,
         table,
-        grid,
         part,
-        candidates,
+        grids,
         across,
+        candidates,
+        apart,
         best,
         indices,
+        columns,
+        rows,
         places,
         forced,
-        steps,
+        fractions,
+        bounds,
+        own,
         row,
+        pixels,
         room,
     )
     return scratch, end
 
 
+@part
+def whole_lines(address):
+    """An address rounded up to a whole cache line."""
+    return (address + 63) // 64 * 64
+
+
 @compiled
-def search_rows(start, stop, query, planes, key, results, maps, stride, s):
+def search_rows(start, stop, query, planes, key, results, maps, stride, scale, s):
     """Search for the queries of the rows start .. stop - 1 of one image.
 
     Args:
         query, planes: how to read the query (packing.rows_of); a whole Layout where patch > 1.
         key: Layout of the references. maps: Differences, for l2.
-        stride: the search stride, float32. s: Search.
+        stride: the search stride, float32. scale: float32, of the ranks in the softmax.
+        s: Search.
     """
     memory = np.zeros(lay_out(0, query, planes, s)[1] + 64, np.uint8)
-    w, _ = lay_out(-(-memory.ctypes.data // 64) * 64, query, planes, s)
+    w, _ = lay_out(whole_lines(memory.ctypes.data), query, planes, s)
     # Slots beyond the rectangle stay zero and read its first pixel.
     for i in range(s.span):
         for j in range(s.span):
             put_word(w.shared + 8 * (i * s.span + j), i * key.row + j * key.pixel)
-    for index in range(s.window * s.window):
-        put_float(w.steps + 8 * index, np.float32(index % s.window))
-        put_float(w.steps + 8 * index + 4, np.float32(index // s.window))
     for y in range(start, stop):
         row = own_row(query, planes, y * s.query_stride, s.width, s.heads, s.depth, w.row)
         for h in range(s.heads):
             for x in range(0, results.columns, LANES):
                 count = min(LANES, results.columns - x)
-                search_block(row, y, x, count, h, query, key, results, maps, stride, w, s)
+                search_block(row, y, x, count, h, query, key, results, maps, stride, scale, w, s)
     # The last use: numba frees an array after it.
     memory[0] = 0
 

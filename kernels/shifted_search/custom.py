@@ -127,17 +127,22 @@ def _(query, key, value, flow, scale, *settings):
 
 @_operator(
     "shifted_attention_backward",
-    "Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor weights, Tensor offsets",
+    "Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor flow, Tensor weights, "
+    "Tensor offsets",
     _ATTENTION,
     4,
 )
-def _attention_backward(grad_out, query, key, value, weights, offsets, scale, *settings):
+def _attention_backward(grad_out, query, key, value, flow, weights, offsets, scale, *settings):
     options, backend = _parse(settings, SearchOptions)
     module = core.load(backend)
     saved = (query, key, value, weights, offsets)
     if module.fuses(options):
-        return module.attention_backward(grad_out, *saved, scale, options)
-    return _composed_backward(module, grad_out, *saved, scale, options)
+        *gradients, centre = module.attention_backward(grad_out, *saved, scale, options)
+    else:
+        *gradients, centre = _composed_backward(module, grad_out, *saved, scale, options)
+    # A back end may have its own way through the reflection.
+    through = getattr(module, "through_reflection", _through_reflection)
+    return *gradients, through(centre, flow, options, query)
 
 
 def _composed_backward(module, grad_out, query, key, value, weights, offsets, scale, options):
@@ -157,9 +162,9 @@ def _composed_backward(module, grad_out, query, key, value, weights, offsets, sc
 
 
 @_attention_backward.register_fake
-def _(grad_out, query, key, value, weights, offsets, scale, *settings):
-    centre = _float(query, *key.shape[:2], 2, *weights.shape[2:4])
-    return *(torch.empty_like(x) for x in (query, key, value)), centre
+def _(grad_out, query, key, value, flow, weights, offsets, scale, *settings):
+    grad_flow = _float(query, *key.shape[:2], 2, *weights.shape[2:4])
+    return *(torch.empty_like(x) for x in (query, key, value)), grad_flow
 
 
 def _attention_setup(ctx, inputs, output):
@@ -176,12 +181,10 @@ def _attention_gradient(ctx, grad_out, _weights, _offsets):
     if grad_out is None:
         return tuple(nothing)
     query, key, value, flow, weights, offsets = ctx.saved_tensors
-    options, _ = _parse(ctx.settings[1:], SearchOptions)
-    *gradients, grad_centre = _attention_backward(
-        grad_out, query, key, value, weights, offsets, *ctx.settings
+    gradients = _attention_backward(
+        grad_out, query, key, value, flow, weights, offsets, *ctx.settings
     )
-    grad_flow = _through_reflection(grad_centre, flow, options, query)
-    return *gradients, grad_flow, *nothing[4:]
+    return *gradients, *nothing[4:]
 
 
 _attention.register_autograd(_attention_gradient, setup_context=_attention_setup)

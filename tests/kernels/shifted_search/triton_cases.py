@@ -218,7 +218,7 @@ def test_the_operators_are_what_their_fakes_say(last):
     operators = torch.ops.lgmc
     tests = ("test_schema", "test_faketensor")
     out, weights, offsets = operators.shifted_attention(query, key, key, flow, 1.0, *options)
-    saved = (query, key, key.clone(), weights, offsets)
+    saved = (query, key, key.clone(), flow, weights, offsets)
     torch.library.opcheck(
         operators.shifted_attention,
         (query, key, key.clone(), flow, 1.0, *options),
