@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec.config import FlowConfig, ModelConfig
+from codec.config import FlowConfig
 from codec.flow import SpyNet
 from codec.flow_correlation import CorrelationFlow
 from codec.inter import make_flow_net
@@ -90,12 +90,3 @@ def test_the_configuration_chooses():
     assert isinstance(net, CorrelationFlow) and net.top == 2
     with pytest.raises(ValueError, match="net"):
         FlowConfig(net="guess")
-
-
-def test_the_default_is_left_out_of_a_models_text():
-    """Weights that shipped before there was a choice keep their digest."""
-    assert "net" not in FlowConfig().model_dump()
-    assert '"net"' not in FlowConfig().model_dump_json()
-    chosen = ModelConfig.model_validate({"inter": {"flow": {"net": "correlation"}}})
-    assert ModelConfig.model_validate_json(chosen.model_dump_json()) == chosen
-    assert ModelConfig.model_validate_json(ModelConfig().model_dump_json()) == ModelConfig()

@@ -242,6 +242,9 @@ def test_any_shape(data, search_inputs, agrees_with_naive):
         options["topk"] = 1
     torch.manual_seed(draw(st.integers(0, 1000)))
     size = [draw(st.integers(1, 2)), references, heads * draw(st.integers(1, 20))]
-    inputs, value = search_inputs(*size, draw(st.integers(1, 12)), draw(st.integers(1, 20)))
+    # Reflection makes candidates that are equal but for rounding, and either may then come first:
+    # on exact numbers there is no rounding, and the first in scan order wins everywhere.
+    sides = draw(st.integers(1, 12)), draw(st.integers(1, 20))
+    inputs, value = search_inputs(*size, *sides, exact=True)
     agrees_with_naive(_search(options), inputs, "cpu", tolerance=1e-4)
     agrees_with_naive(_attention(options), [*inputs, value], "cpu", tolerance=1e-4)
