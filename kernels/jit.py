@@ -80,9 +80,6 @@ def forget_outdated(dispatcher: Callable, function: Callable) -> None:
             pass
 
 
-_forget_outdated = forget_outdated
-
-
 _pool: ThreadPoolExecutor | None = None
 
 
