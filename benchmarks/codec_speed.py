@@ -159,6 +159,7 @@ def _timed_job(clip: str, model_name: str, device: str, threads: int | None) -> 
         )
         encode_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         session.decode_to_file(stream, shown, model=model, device=device)
+        shown = shown.with_stem("again")  # to free a replaced file's pages is no part of decoding
         video_codec.StreamDecoder = TimedDecoder
         decode_stamps: list[float] = []
         decoded = session.decode_to_file(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.config import ShiftedConfig
-from codec.layers import conv1, conv3, zero_start
+from codec.layers import conv1, zero_start
 from kernels import shifted_attention, shifted_search
 
 
@@ -31,7 +31,7 @@ class ShiftedRefinement(nn.Module):
         self.key.load_state_dict(self.query.state_dict())
         self.value = conv1(channels, config.width)
         self.sharpness = nn.Parameter(torch.zeros(1))
-        self.fuse = zero_start(conv3(channels + config.width, channels))
+        self.fuse = zero_start(conv1(channels + config.width, channels))
 
     def forward(self, context: Tensor, references: Tensor, flows: Tensor) -> Tensor:
         """Refine a context.

@@ -23,7 +23,9 @@ to no symbol is not zero) are not coded: their symbol is zero on both sides. The
 every machine, so both sides skip the same ones.
 """
 
+import functools
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,8 +40,9 @@ Prior = FactorizedPrior | ConditionalPrior
 # compressai.ans writes two words when it flushes but reserves one per symbol (1.2.8): a stream of
 # one symbol overruns its buffer. Every stream begins with these symbols, which cost ~0 bits.
 _LEAD_IN = 4
-_LEAD_IN_ROW = [0, (1 << 16) - 1, 1 << 16]
+_LEAD_IN_ROWS = [[0, (1 << 16) - 1, 1 << 16]], [3], [0]
 _SYMBOL_LIMIT = 1 << 15
+_MIDDLE = 128
 
 
 class RateModel:
@@ -113,19 +116,15 @@ class StreamEncoder:
     differentiable = False
 
     def __init__(self) -> None:
-        self._queue: list[tuple[np.ndarray, np.ndarray, Prior]] = []
+        self._queue: list[tuple[np.ndarray, list[int], _Rows]] = []
 
     def code(self, residual: Tensor, index: Tensor, prior: Prior, part: str) -> Tensor:
         index, coded = _table_index(index, prior)
         symbols = torch.round(residual.float()).clamp(-_SYMBOL_LIMIT, _SYMBOL_LIMIT)
         if coded is not None:
             symbols = symbols * coded
-        flat_symbols = symbols.to(torch.int32).cpu().numpy().ravel()
-        flat_index = index.cpu().numpy().ravel()
-        if coded is not None:
-            kept = np.flatnonzero(flat_index >= prior.first_coded)
-            flat_symbols, flat_index = flat_symbols[kept], flat_index[kept]
-        self._queue.append((flat_symbols, flat_index, prior))
+        kept, numbers, rows = _in_order(index, prior)
+        self._queue.append((symbols.cpu().numpy().ravel()[kept], numbers, rows))
         return symbols
 
     def finish(self) -> bytes:
@@ -133,12 +132,10 @@ class StreamEncoder:
         from compressai import ans
 
         encoder = ans.BufferedRansEncoder()
-        encoder.encode_with_indexes(
-            [0] * _LEAD_IN, [0] * _LEAD_IN, [_LEAD_IN_ROW], [len(_LEAD_IN_ROW)], [0]
-        )
-        for symbols, index, prior in self._queue:
-            if symbols.size:
-                encoder.encode_with_indexes(symbols.tolist(), index.tolist(), *_rows(prior))
+        encoder.encode_with_indexes([0] * _LEAD_IN, [0] * _LEAD_IN, *_LEAD_IN_ROWS)
+        for symbols, numbers, rows in self._queue:
+            if numbers:
+                encoder.encode_with_indexes(symbols.astype(np.int32).tolist(), numbers, *rows)
         self._queue.clear()
         return encoder.flush()
 
@@ -169,42 +166,92 @@ class StreamDecoder:
         self.maps: dict[str, np.ndarray] = {}
         self._decoder = ans.RansDecoder()
         self._decoder.set_stream(payload)
-        self._decoder.decode_stream([0] * _LEAD_IN, [_LEAD_IN_ROW], [len(_LEAD_IN_ROW)], [0])
+        self._decoder.decode_stream([0] * _LEAD_IN, *_LEAD_IN_ROWS)
 
     def code(self, residual: None, index: Tensor, prior: Prior, part: str) -> Tensor:
-        index, coded = _table_index(index, prior)
-        flat_index = index.cpu().numpy().ravel()
-        symbols = np.zeros(flat_index.size, np.float32)
-        kept = slice(None) if coded is None else np.flatnonzero(flat_index >= prior.first_coded)
-        coded_index = flat_index[kept]
-        if coded_index.size:
-            symbols[kept] = self._decoder.decode_stream(coded_index.tolist(), *_rows(prior))
-            if self.account:
-                costs = np.zeros(flat_index.size)
-                costs[kept] = _table_bits(symbols[kept], coded_index, prior)
-                self.bits[part] += float(costs.sum())
-                self.maps[part] = costs.reshape(index.shape).sum((0, 1))
+        kept, numbers, rows = _in_order(index, prior)
+        symbols = np.zeros(index.numel(), np.float32)
+        if numbers:
+            symbols[kept] = self._decoded(numbers, rows)
+        if self.account:
+            flat_index = _table_index(index, prior)[0].cpu().numpy().ravel()[kept]
+            costs = np.zeros(symbols.size)
+            costs[kept] = _table_bits(symbols[kept], flat_index, prior)
+            self.bits[part] += float(costs.sum())
+            self.maps[part] = costs.reshape(index.shape).sum((0, 1))
         return torch.from_numpy(symbols).reshape(index.shape).to(index.device)
+
+    def _decoded(self, numbers: list[int], rows: "_Rows") -> np.ndarray:
+        """The next symbols, float32."""
+        moved = [offset + _MIDDLE for offset in rows.offsets]
+        values = self._decoder.decode_stream(numbers, rows.counts, rows.lengths, moved)
+        try:
+            # By way of bytes a list becomes an array in a quarter of the time.
+            array = np.frombuffer(bytes(values), np.uint8)
+        except ValueError:  # one is outside of 0..255
+            array = np.array(values, np.int32)
+        return np.subtract(array, _MIDDLE, dtype=np.float32)
 
 
 def _table_index(index: Tensor, prior: Prior) -> tuple[Tensor, Tensor | None]:
     """The integer table index and, for a conditional prior, which elements are coded."""
     if not isinstance(prior, ConditionalPrior):
         return index, None
-    if index.is_floating_point():
-        index = torch.round(index)
-    index = index.clamp(0, prior.levels - 1).to(torch.int32)
+    index = _to_table(index, prior)
     return index, index >= prior.first_coded
 
 
-def _rows(prior: Prior) -> tuple[list[list[int]], list[int], list[int]]:
+def _to_table(index: Tensor, prior: ConditionalPrior) -> Tensor:
+    """The nearest entry of the table, uint8."""
+    if index.is_floating_point():
+        index = torch.round(index)
+    return index.clamp(0, prior.levels - 1).to(torch.uint8)
+
+
+class _Rows(NamedTuple):
+    """A prior's tables as compressai.ans takes them: cumulative counts, lengths, first symbols."""
+
+    counts: list[list[int]]
+    lengths: list[int]
+    offsets: list[int]
+
+    def between(self, first: int, last: int) -> "_Rows":
+        return _Rows(*(part[first : last + 1] for part in self))
+
+
+def _rows(prior: Prior) -> _Rows:
     """The prior's tables as lists, converted once per state of the tables."""
     cached = getattr(prior, "_cached_rows", None)
     version = prior.model._quantized_cdf._version, prior.model._quantized_cdf.data_ptr()
     if cached is None or cached[0] != version:
-        cached = (version, prior.tables())
+        cached = (version, _Rows(*prior.tables()))
         object.__setattr__(prior, "_cached_rows", cached)
     return cached[1]
+
+
+def _in_order(index: Tensor, prior: Prior) -> tuple[np.ndarray | slice, list[int], _Rows]:
+    """What is coded: which elements, in memory's order, the row of each, and the rows.
+
+    compressai.ans copies every row it is given at every call, and a conditional prior's longest are
+    its least used: it gets those from the first to the last that occurs.
+    """
+    if not isinstance(prior, ConditionalPrior):
+        batch, channels, height, width = index.shape
+        return slice(None), _channel_of_each(batch, channels, height * width), _rows(prior)
+    flat = _to_table(index, prior).cpu().numpy().ravel()
+    kept = np.flatnonzero(flat >= prior.first_coded)
+    if not kept.size:
+        return kept, [], _rows(prior)
+    flat = flat[kept]
+    first, last = flat.min(), flat.max()
+    # A list of bytes is made in half of the time of a list of an array's numbers.
+    return kept, list((flat - first).tobytes()), _rows(prior).between(int(first), int(last))
+
+
+@functools.lru_cache(maxsize=32)
+def _channel_of_each(batch: int, channels: int, pixels: int) -> list[int]:
+    """The index of FactorizedPrior.index as a list."""
+    return [channel for channel in range(channels) for _ in range(pixels)] * batch
 
 
 def _table_bits(symbols: np.ndarray, index: np.ndarray, prior: Prior) -> np.ndarray:

@@ -22,11 +22,6 @@ def upsample(chroma: Tensor, height: int, width: int) -> Tensor:
     return _columns_up(_rows_up(chroma, height), width)
 
 
-def downsample(chroma: Tensor) -> Tensor:
-    """[C, H, W] -> [C, ceil(H / 2), ceil(W / 2)], float: the left inverse of `upsample`."""
-    return _rows_down(_columns_down(chroma))
-
-
 def _rows_up(chroma: Tensor, height: int) -> Tensor:
     channels, rows, columns = chroma.shape
     out = chroma.new_empty((channels, rows, 2, columns))
@@ -41,14 +36,13 @@ def _rows_up(chroma: Tensor, height: int) -> Tensor:
     return out.view(channels, 2 * rows, columns)[:, :height]
 
 
-def _rows_down(chroma: Tensor) -> Tensor:
-    height = chroma.shape[1]
-    even = chroma[:, 0::2]
-    odd = chroma[:, 1::2]
-    if height % 2 == 0:
+def rows_down(chroma: Tensor) -> Tensor:
+    """[..., H, W] -> [..., ceil(H / 2), W]; then `columns_down`: the inverse of `upsample`."""
+    even, odd = chroma[..., 0::2, :], chroma[..., 1::2, :]
+    if chroma.shape[-2] % 2 == 0:
         return torch.add(even, odd).mul_(0.5)
     out = even.clone()
-    out[:, :-1].add_(odd).mul_(0.5)
+    out[..., :-1, :].add_(odd).mul_(0.5)
     return out
 
 
@@ -61,8 +55,9 @@ def _columns_up(chroma: Tensor, width: int) -> Tensor:
     return out.view(channels, rows, 2 * columns)[..., :width]
 
 
-def _columns_down(chroma: Tensor) -> Tensor:
-    width = chroma.shape[2]
+def columns_down(chroma: Tensor) -> Tensor:
+    """[..., H, W] -> [..., H, ceil(W / 2)]."""
+    width = chroma.shape[-1]
     if width == 1:
         return chroma
     even = chroma[..., 0::2]

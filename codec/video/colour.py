@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.video.chroma_sampling import downsample, upsample
+from codec.video.chroma_sampling import columns_down, rows_down, upsample
 from codec.video.format import Frame, VideoFormat
 
 _KR_KB = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
@@ -72,20 +72,23 @@ def rgb_to_frame(rgb: Tensor, format: VideoFormat) -> Frame:
         rgb = rgb[0]
     if tuple(rgb.shape) != (3, format.height, format.width):
         raise ValueError(f"an rgb picture of shape {tuple(rgb.shape)} is not {format}")
-    red, green, blue = rgb.detach().float()  # [H, W] each
+    rgb = rgb.detach().float()
+    red, green, blue = rgb  # [H, W] each
     top = format.max_value
     if format.chroma == "rgb":
-        return tuple(_to_plane(plane * top, format) for plane in (red, green, blue))
+        return tuple(_to_codes(plane * top, 0.0, format) for plane in (red, green, blue))
     y_offset, y_scale, c_offset, c_scale = _quantisation(format)
     kr, kb = _KR_KB[format.matrix]
     y = (red * kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
-    chroma = torch.stack((blue, red)).sub_(y)  # [2, H, W]: B' - Y', R' - Y'
+    coloured, grey = rgb[0::2], y  # R' and B'
     if format.chroma == "420":
-        chroma = downsample(chroma)  # [2, h, w]
-    cb = chroma[0].mul_(c_scale / (2 * (1 - kb))).add_(c_offset)
-    cr = chroma[1].mul_(c_scale / (2 * (1 - kr))).add_(c_offset)
-    y.mul_(y_scale).add_(y_offset)
-    return _to_plane(y, format), _to_plane(cb, format), _to_plane(cr, format)
+        coloured, grey = rows_down(coloured), rows_down(grey)
+    chroma = coloured - grey  # [2, H or h, W]: R' - Y', B' - Y'
+    if format.chroma == "420":
+        chroma = columns_down(chroma)  # [2, h, w]
+    scales = y.new_tensor([c_scale / (2 * (1 - weight)) for weight in (kr, kb)])
+    cr, cb = _to_codes(chroma.mul_(scales[:, None, None]), c_offset, format)
+    return _to_codes(y.mul_(y_scale), y_offset, format), cb, cr
 
 
 def convert_frame(frame: Frame, source: VideoFormat, target: VideoFormat) -> Frame:
@@ -114,8 +117,9 @@ def _to_tensor(plane: np.ndarray, device: str | torch.device) -> Tensor:
     return torch.from_numpy(plane).to(device).to(torch.float32)
 
 
-def _to_plane(samples: Tensor, format: VideoFormat) -> np.ndarray:
-    """Rounded and clipped samples as a plane; `samples` is overwritten."""
+def _to_codes(samples: Tensor, offset: float, format: VideoFormat) -> np.ndarray:
+    """Samples plus an offset, rounded and clipped to codes; `samples` is overwritten."""
     kind = torch.uint8 if format.bit_depth == 8 else torch.int16
-    plane = samples.round_().clamp_(0, format.max_value).to(kind).cpu().contiguous().numpy()
-    return plane if format.bit_depth == 8 else plane.view(np.uint16)
+    codes = samples.add_(offset).round_().clamp_(0, format.max_value).to(kind)
+    codes = codes.cpu().contiguous().numpy()
+    return codes if format.bit_depth == 8 else codes.view(np.uint16)
