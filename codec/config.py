@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from codec.errors import ConfigError
 
@@ -55,14 +55,43 @@ class FlowConfig(_Config):
     top: Literal[1, 2] = 2
 
 
+class RefineConfig(_Config):
+    """The encoder's search that corrects the estimated motion, at a quarter of the frame.
+
+    Attributes:
+        window: candidates on a side, odd: up to 2 (window - 1) pixels of the frame away.
+        patch: pixels on a side that are compared, odd.
+        least_gain: mean squared difference, of values in [0, 1], by which a match must be better
+            than the estimate's.
+        smooth: vectors on a side of the median that what was found goes through, odd.
+    """
+
+    window: int = Field(17, ge=3)
+    patch: int = Field(7, ge=1)
+    least_gain: float = Field(2e-3, ge=0)
+    smooth: int = Field(9, ge=1)
+
+    @field_validator("window", "patch", "smooth")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd")
+        return value
+
+
 class MotionConfig(_Config):
-    """Coding of the motion."""
+    """Coding of the motion.
+
+    Attributes:
+        refine: how the encoder corrects the flow net's estimate; None: it does not.
+    """
 
     channels: int = 64
     latent: int = 48
     hyper: int = 32
     hyper_widths: tuple[int, int] = (48, 48)
     scale_width: int = 32
+    refine: RefineConfig | None = None
 
 
 class GlobalConfig(_Config):

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from codec import lite, tcm
 from codec.compensation.pipeline import Compensation, Contexts, Older
 from codec.config import FlowConfig, ModelConfig
-from codec.entropy.gains import half_log_range
+from codec.entropy.coders import RateEstimate
+from codec.entropy.gains import half_log_range, lambda_of
 from codec.entropy.latent import Coder, LatentCodec
 from codec.entropy.priors import make_prior
-from codec.flow import SpyNet
+from codec.flow import SpyNet, to_full_size
 from codec.flow_correlation import CorrelationFlow
+from codec.layers import warp
 from codec.motion import MotionCodec
+from codec.motion_refine import price, refined
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class InterCodec(nn.Module):
         self.prior = make_prior(config.entropy)
         self.flow = make_flow_net(config.flow)
         self.motion = MotionCodec(model)
+        self.refine = config.motion.refine
+        self.lambdas = model.lambda_min, model.lambda_max
         self.compensation = Compensation(config)
         attention = config.global_attention
         asks = "global" in config.compensation and attention.query == "coder"
@@ -131,10 +136,32 @@ class InterCodec(nn.Module):
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Estimate and code the motion: (estimated flow, decoded flow, symbols)."""
         estimated = None if coder.decoding else self.flow(frame, state.frame)
+        if self.refine is not None and not (coder.decoding or coder.differentiable):
+            estimated = self._cheaper(frame, state, quality, size, estimated)
         flow, symbols = self.motion(
             estimated, coder, self.prior, quality, size, state.motion_symbols
         )
         return estimated, flow, symbols
+
+    def _cheaper(
+        self,
+        frame: Tensor,
+        state: ReferenceState,
+        quality: Tensor,
+        size: tuple[int, int],
+        estimated: Tensor,
+    ) -> Tensor:
+        """The estimated flow or what a search makes of it: which is cheaper when coded."""
+        top = self.flow.top
+        found = refined(frame, state.frame, estimated, top, self.refine)
+        rate_lambda = lambda_of(quality, *self.lambdas)
+        prices = []
+        for flow in (estimated, found):
+            trial = RateEstimate()
+            decoded, _ = self.motion(flow, trial, self.prior, quality, size, state.motion_symbols)
+            warped = warp(state.frame, to_full_size(decoded, top))
+            prices.append(price(sum(trial.bits.values()), warped, frame, rate_lambda))
+        return found if prices[1] < prices[0] else estimated
 
     def forward(
         self,

@@ -5,6 +5,8 @@ JIT
 and not a library that comes built: docs/kernels.md.
 """
 
+import ctypes
+import functools
 import inspect
 import itertools
 import os
@@ -84,9 +86,10 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def _forget_pool() -> None:
-    """A forked child has the pool's object but not its threads."""
-    global _pool
+    """A forked child has the pool's object but not its threads, nor OpenMP's."""
+    global _pool, _team
     _pool = None
+    _team = lambda: None  # noqa: E731
 
 
 if sys.platform != "win32":
@@ -106,8 +109,7 @@ def run(kernel: Callable, count: int, *arguments, chunk: int = 1) -> None:
     ``chunk``.
 
     On torch.get_num_threads() threads, this one included; a thread takes the next piece when it has
-    finished one. Pieces must not depend on one another. No threading layer of numba is involved:
-    its OpenMP one quarrels with torch's after a fork.
+    finished one. Pieces must not depend on one another.
     """
     pieces = -(-count // chunk)
     threads = min(torch.get_num_threads(), pieces)
@@ -120,6 +122,15 @@ def run(kernel: Callable, count: int, *arguments, chunk: int = 1) -> None:
         while (piece := next(taken)) < pieces:
             kernel(piece * chunk, min((piece + 1) * chunk, count), *arguments)
 
+    team = _team()
+    if team is None:
+        _with_pool(work, threads)
+    else:
+        _with_team(team, work, threads)
+
+
+def _with_pool(work: Callable[[], None], threads: int) -> None:
+    """Call ``work`` on as many threads, this one included."""
     jobs = [_workers(threads - 1).submit(work) for _ in range(threads - 1)]
     try:
         work()
@@ -127,6 +138,42 @@ def run(kernel: Callable, count: int, *arguments, chunk: int = 1) -> None:
         wait(jobs)
     for job in jobs:
         job.result()
+
+
+_WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@functools.cache
+def _team() -> Callable | None:
+    """GNU OpenMP's own way to begin a parallel region, where torch runs on that library.
+
+    The threads that torch's operators end with wait for the next region in a busy loop, for about a
+    millisecond: threads of another pool would have to share the cores with them.
+    """
+    try:
+        # Only if torch has loaded it: another copy would have other threads.
+        library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        begin = library.GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    begin.argtypes = [_WORK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    begin.restype = None
+    return begin
+
+
+def _with_team(begin: Callable, work: Callable[[], None], threads: int) -> None:
+    """Call ``work`` on as many of torch's threads, this one included."""
+    errors = []
+
+    def guarded(_: object) -> None:
+        try:
+            work()
+        except BaseException as error:  # not to be thrown through C
+            errors.append(error)
+
+    begin(_WORK(guarded), None, threads, 0)
+    if errors:
+        raise errors[0]
 
 
 def pieces(count: int) -> int:

@@ -7,13 +7,15 @@ not depend on the number of threads: whoever adds to an image owns the rows it a
 """
 
 import math
+import statistics
+import time
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kernels import pages
-from kernels.jit import LANES, address, pieces, run
+from kernels.jit import LANES, address, padded, pieces, run
 from kernels.packing import NO_PLANES, NOTHING, pack, room_for, rows_of
 from kernels.shifted_search.core import components, offsets_to_centre, softmax_backward
 from kernels.shifted_search.cpu_attention import (
@@ -34,12 +36,14 @@ from kernels.shifted_search.cpu_search import (
     Results,
     Search,
     differences_rows,
+    products_rows,
     search_rows,
     softmax_rows,
 )
 from kernels.shifted_search.options import ANCHORS, GatherOptions, SearchOptions
 
 _ANCHOR = {name: ANCHORS.index(name) for name in ANCHORS}
+_NO_MAPS = Differences(0, 0, 0, 0, 0)
 _BAND = 16  # the fewest rows of an image that a thread adds to at a time
 
 
@@ -79,6 +83,32 @@ def _search_images(
     return scores, offsets
 
 
+def products_seconds(query: Tensor, key: Tensor, flow: Tensor, window: int, repeats: int) -> float:
+    """Median seconds that the dot products of a search take, and nothing else of it.
+
+    Windows that stick out of the image are moved into it.
+
+    Args:
+        query, key: [1, C, H, W]. flow: [1, 2, H, W]. window: of the search.
+        repeats: how often it is measured.
+    """
+    height, width = query.shape[-2:]
+    span = window + 1
+    own, packed_query = pack(query.detach(), 1)
+    keys, packed_key = pack(key.detach(), 1)
+    lines, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    first = torch.floor(flow[0] + torch.stack((columns, lines)) - window // 2).long()
+    left, top = first[0].clamp(0, width - span), first[1].clamp(0, height - span)
+    work = (own, keys, (top * keys.row + left * keys.pixel).numpy(), span)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        run(products_rows, height, *work, chunk=pieces(height))
+        seconds.append(time.perf_counter() - started)
+    del packed_query, packed_key
+    return statistics.median(seconds[1:])  # the first may have compiled
+
+
 def _search(query: Tensor, key: Tensor, options: SearchOptions, softmax: int) -> Search:
     height, width = query.shape[-2:]
     return Search(
@@ -113,12 +143,16 @@ def _queries(query: Tensor, options: SearchOptions):
 def _differences(keys, search: Search):
     """The maps of neighbours' differences that l2 needs, and the tensor to keep."""
     if not search.l2:
-        return Differences(0, 0, 0, 0, 0), None
-    shape = (search.heads, 3, search.references, search.height, search.width)
+        return _NO_MAPS, None
+    # Rows of an odd number of vectors: maps that lie whole pages apart would compete for the same
+    # places in the cache.
+    wide = padded(search.width) | LANES
+    shape = (search.heads, 3, search.references, search.height, wide)
     size = math.prod(shape)
     # Vector loads of windows that stick out of the image reach beyond the maps, into zeros.
     front = search.window + LANES
-    room = torch.zeros(front + size + search.width + search.span + 3 * LANES)
+    room = torch.empty(front + size + wide + search.span + 3 * LANES)
+    room[:front] = room[front + size :] = 0.0
     values = room[front : front + size].view(shape)
     rows = search.heads * search.references * search.height
     run(differences_rows, rows, keys, values.numpy(), search, chunk=8)

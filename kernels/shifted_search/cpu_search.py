@@ -29,6 +29,7 @@ from kernels.vector_lists import (
     exponentials,
     get_float,
     get_int,
+    get_word,
     put_float,
     put_int,
     put_word,
@@ -169,11 +170,13 @@ def within(centre, start, size, stride, window):
 @part
 def fill_table(table, top, left, rows, columns, key, s):
     """Byte offsets of the pixels of a rectangle, reflected, in scan order."""
-    for i in range(rows):
-        y = reflect(top + i, s.height) * key.row
-        for j in range(columns):
-            offset = y + reflect(left + j, s.width) * key.pixel
-            put_word(table + 8 * (i * columns + j), offset)
+    for j in range(columns):
+        put_word(table + 8 * j, reflect(left + j, s.width) * key.pixel)
+    # The first row is what the others are made from, so it comes last.
+    for i in range(rows - 1, -1, -1):
+        y, line = reflect(top + i, s.height) * key.row, table + 8 * i * columns
+        for j in range(0, 8 * columns, 8):
+            put_word(line + j, y + get_word(table + j))
 
 
 @part
@@ -562,6 +565,15 @@ def whole_lines(address):
     return (address + 63) // 64 * 64
 
 
+@part
+def fill_shared(key, w, s):
+    """Byte offsets of the pixels of a rectangle inside; slots beyond stay zero and read its
+    first."""
+    for i in range(s.span):
+        for j in range(s.span):
+            put_word(w.shared + 8 * (i * s.span + j), i * key.row + j * key.pixel)
+
+
 @compiled
 def search_rows(start, stop, query, planes, key, results, maps, stride, scale, s):
     """Search for the queries of the rows start .. stop - 1 of one image.
@@ -574,10 +586,7 @@ def search_rows(start, stop, query, planes, key, results, maps, stride, scale, s
     """
     memory = np.zeros(lay_out(0, query, planes, s)[1] + 64, np.uint8)
     w, _ = lay_out(whole_lines(memory.ctypes.data), query, planes, s)
-    # Slots beyond the rectangle stay zero and read its first pixel.
-    for i in range(s.span):
-        for j in range(s.span):
-            put_word(w.shared + 8 * (i * s.span + j), i * key.row + j * key.pixel)
+    fill_shared(key, w, s)
     for y in range(start, stop):
         row = own_row(query, planes, y * s.query_stride, s.width, s.heads, s.depth, w.row)
         for h in range(s.heads):
@@ -589,13 +598,34 @@ def search_rows(start, stop, query, planes, key, results, maps, stride, scale, s
 
 
 @compiled
+def products_rows(start, stop, query, key, windows, span):
+    """The products of ``search_rows`` by themselves, for benchmarks.
+
+    Args:
+        query, key: Layouts. windows: int64 [nH, nW], byte offset of each query's first key pixel,
+            whose span x span pixels are inside.
+    """
+    count = whole(span * span)
+    words, numbers = np.zeros(count, np.int64), np.zeros(count, np.float32)
+    table, out = words.ctypes.data, numbers.ctypes.data
+    for i in range(span):
+        for j in range(span):
+            put_word(table + 8 * (i * span + j), i * key.row + j * key.pixel)
+    for y in range(start, stop):
+        for x in range(windows.shape[1]):
+            own = query.address + y * query.row + x * query.pixel
+            dots(own, key.address + windows[y, x], table, out, span * span, key.vectors)
+    words[0] = numbers[0] = 0  # the last use: numba frees an array after it
+
+
+@compiled
 def differences_rows(start, stop, key, maps, s):
     """Squared differences of neighbouring key pixels, summed over the patch, for rows of [heads, R,
     H].
 
     Args:
-        maps: [heads, 3, R, H, W]: of a pixel and its right neighbour, of it and the one below, and
-            the sum over both diagonals of the square they make.
+        maps: [heads, 3, R, H, W or more]: of a pixel and its right neighbour, of it and the one
+            below, and the sum over both diagonals of the square they make; zeros beyond W.
     """
     words, numbers = np.zeros(LANES, np.int64), np.zeros(LANES, np.float32)
     table, part = words.ctypes.data, numbers.ctypes.data
@@ -628,6 +658,8 @@ def differences_rows(start, stop, key, maps, s):
             maps[h, 0, r, y, x] = right
             maps[h, 1, r, y, x] = below
             maps[h, 2, r, y, x] = diagonal
+        for x in range(s.width, maps.shape[4]):
+            maps[h, 0, r, y, x] = maps[h, 1, r, y, x] = maps[h, 2, r, y, x] = 0
     words[0] = numbers[0] = 0  # the last use: numba frees an array after it
 
 

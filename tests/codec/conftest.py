@@ -17,6 +17,7 @@ VARIANTS = {
     "global": ("compensation=[local, global]",),
     "coder": ("compensation=[local, global]", "global_attention.query=coder"),
     "shifted": ("compensation=[local, shifted]", "shifted.scales=[0, 1]", "shifted.heads=2"),
+    "refined": ("motion.refine.window=9",),
     "all": ("compensation=[local, shifted, global]", "shifted.references=2"),
 }
 
