@@ -33,7 +33,6 @@ from torch import Tensor
 
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
 from codec.errors import BitstreamError
-from codec.layers import round_straight_through
 
 Prior = FactorizedPrior | ConditionalPrior
 
@@ -48,8 +47,9 @@ _MIDDLE = 128
 class RateModel:
     """Differentiable bits for training.
 
-    ``bits[part]`` is a tensor [B] per part. The reconstruction path rounds with a straight-through
-    gradient; uniform noise is added only inside the likelihood.
+    ``bits[part]`` is a tensor [B] per part. The reconstruction path rounds, and leaves out what a
+    stream leaves out, with a straight-through gradient; uniform noise is added only inside the
+    likelihood, which prices what is left out too, or scales would only ever shrink.
     """
 
     decoding = False
@@ -61,12 +61,14 @@ class RateModel:
     def code(self, residual: Tensor, index: Tensor, prior: Prior, part: str) -> Tensor:
         residual = residual.float()
         noisy = residual + torch.rand_like(residual) - 0.5
+        symbols = torch.round(residual)
         if isinstance(prior, ConditionalPrior):
             index = prior.clamp(index.float())
+            symbols = symbols * (torch.round(index) >= prior.first_coded)
         likelihood = prior.bounded_likelihood(noisy, index)
         bits = -torch.log2(likelihood).flatten(1).sum(1)  # [B]
         self.bits[part] = self.bits[part] + bits if part in self.bits else bits
-        return round_straight_through(residual)
+        return residual + (symbols - residual).detach()
 
 
 class RateEstimate:
