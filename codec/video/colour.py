@@ -120,6 +120,7 @@ def _to_tensor(plane: np.ndarray, device: str | torch.device) -> Tensor:
 def _to_codes(samples: Tensor, offset: float, format: VideoFormat) -> np.ndarray:
     """Samples plus an offset, rounded and clipped to codes; `samples` is overwritten."""
     kind = torch.uint8 if format.bit_depth == 8 else torch.int16
-    codes = samples.add_(offset).round_().clamp_(0, format.max_value).to(kind)
+    # A conversion to integers cuts off: with a half added it rounds.
+    codes = samples.add_(offset + 0.5).clamp_(0, format.max_value + 0.5).to(kind)
     codes = codes.cpu().contiguous().numpy()
     return codes if format.bit_depth == 8 else codes.view(np.uint16)
