@@ -142,26 +142,28 @@ def noisy(frames: Sequence[Tensor], sigma: float, seed: int = 0) -> list[Tensor]
     return [x + torch.randn(x.shape, generator=generator) * (sigma / 255) for x in frames]
 
 
-def patches(frame: Tensor) -> Tensor:
-    """Each pixel's patch as channels: [1, 3, H, W] -> [1, 27, H, W], reflected at the border."""
-    reach = PATCH // 2
+def patches(frame: Tensor, size: int = PATCH) -> Tensor:
+    """Each pixel's patch as channels: [1, 3, H, W] -> [1, 3 size^2, H, W], reflected at the
+    border."""
+    reach = size // 2
     padded = torch.nn.functional.pad(frame, (reach,) * 4, mode="reflect")
-    return torch.nn.functional.unfold(padded, PATCH).unflatten(2, frame.shape[2:])
+    return torch.nn.functional.unfold(padded, size).unflatten(2, frame.shape[2:])
 
 
-def aligned(current: Tensor, reference: Tensor, flow: Tensor, window: int) -> Tensor:
+def aligned(
+    current: Tensor, reference: Tensor, flow: Tensor, window: int, patch: int = PATCH
+) -> Tensor:
     """The corrected flow [1, 2, H, W] by a search in noisy frames; window 1 leaves the flow.
 
-    The patch is 27 channels of one pixel: the same sums as ``patch=3``, a fraction being common to
-    a patch and interpolation being linear, in whole vectors of the processor and so quicker.
+    The patch is channels of one pixel: the same sums as the search's own option, a fraction being
+    common to a patch and interpolation being linear, in whole vectors and so quicker.
     """
     if window == 1:
         return flow
     from kernels import shifted_search
 
-    _, offsets = shifted_search(
-        patches(current), patches(reference), flow, window=window, topk=1, metric="l2"
-    )
+    query, key = patches(current, patch), patches(reference, patch)
+    _, offsets = shifted_search(query, key, flow, window=window, topk=1, metric="l2")
     return offsets[:, 0, :, :, 0].permute(0, 3, 1, 2)
 
 
@@ -172,7 +174,7 @@ def psnr(frame: Tensor, other: Tensor) -> float:
 
 @torch.no_grad()
 def align_clip(
-    clean: list[Tensor], net: FlowNet, windows: Sequence[int], sigma: float
+    clean: list[Tensor], net: FlowNet, windows: Sequence[int], sigma: float, patch: int = PATCH
 ) -> dict[int, float]:
     """window -> mean PSNR over the clip's pairs."""
     seen = noisy(clean, sigma)
@@ -181,7 +183,7 @@ def align_clip(
         for other in neighbours(t, len(clean)):
             flow = net(seen[t], seen[other])
             for window in windows:
-                offsets = aligned(seen[t], seen[other], flow, window)
+                offsets = aligned(seen[t], seen[other], flow, window, patch)
                 values[window].append(psnr(warp(clean[other], offsets), frame))
     return {window: statistics.mean(found) for window, found in values.items()}
 
@@ -192,6 +194,7 @@ def measure(
     frames: int = FRAMES,
     sigma: float = SIGMA,
     flows: Sequence[str] = tuple(FLOWS),
+    patch: int = PATCH,
     progress: Callable[[str], None] = print,
 ) -> dict[str, dict[str, dict[int, float]]]:
     """flow -> clip -> window -> PSNR in dB."""
@@ -201,7 +204,8 @@ def measure(
         found[name] = {}
         for clip in clips:
             started = time.perf_counter()
-            found[name][clip.stem] = align_clip(read_clip(clip, frames), net, windows, sigma)
+            values = align_clip(read_clip(clip, frames), net, windows, sigma, patch)
+            found[name][clip.stem] = values
             progress(f"{name}, {clip.stem}: {time.perf_counter() - started:.0f} s")
     return found
 
@@ -236,7 +240,9 @@ def document(report: dict) -> str:
     return f"{conditions} First {report['frames']} frames.\n\n{table(report['psnr']).rstrip()}"
 
 
-def plot(found: dict[str, dict[str, dict[int, float]]], path: Path, sigma: float) -> None:
+def plot(
+    found: dict[str, dict[str, dict[int, float]]], path: Path, sigma: float, patch: int = PATCH
+) -> None:
     """Mean PSNR over the window, a line for each flow, and each clip in grey behind."""
     from matplotlib.figure import Figure
 
@@ -256,7 +262,9 @@ def plot(found: dict[str, dict[str, dict[int, float]]], path: Path, sigma: float
         axis.legend(fontsize=8, loc="lower right")
     axes[0].set_ylabel("PSNR of the aligned clean frame, dB")
     clips = len(next(iter(found.values())))
-    figure.suptitle(f"Alignment of {clips} clips (grey), noise of sigma {sigma:g}, patch 3, l2")
+    figure.suptitle(
+        f"Alignment of {clips} clips (grey), noise of sigma {sigma:g}, patch {patch}, l2"
+    )
     figure.savefig(path, dpi=110)
 
 
@@ -269,6 +277,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, nargs="+", default=list(WINDOWS), metavar="ODD")
     parser.add_argument("--frames", type=int, default=FRAMES, metavar="N")
     parser.add_argument("--sigma", type=float, default=SIGMA)
+    parser.add_argument("--patch", type=int, default=PATCH, metavar="ODD")
     parser.add_argument("--flows", nargs="+", choices=list(FLOWS), default=list(FLOWS))
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="PNG")
@@ -278,7 +287,7 @@ def main() -> None:
         c for path in args.clips for c in (sorted(path.iterdir()) if path.is_dir() else [path])
     ]
     windows = sorted({1, *args.windows})
-    found = measure(clips, windows, args.frames, args.sigma, args.flows)
+    found = measure(clips, windows, args.frames, args.sigma, args.flows, args.patch)
     report = {
         "date": now(),
         "machine": machine(),
@@ -286,7 +295,7 @@ def main() -> None:
         "command": command_line(),
         "frames": args.frames,
         "sigma": args.sigma,
-        "patch": PATCH,
+        "patch": args.patch,
         "psnr": found,
         "gain_db": {
             flow: max(mean.values()) - mean[1]
@@ -296,7 +305,7 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.plot:
-        plot(found, args.plot, args.sigma)
+        plot(found, args.plot, args.sigma, args.patch)
     if args.document:
         text = args.document.read_text(encoding="utf-8")
         filled = between(text, BEGIN, END, document(report))

@@ -110,6 +110,34 @@ def test_rate_model_is_differentiable_and_rounds_straight_through(priors):
     assert index.grad.abs().sum() > 0
 
 
+def test_training_leaves_out_what_a_stream_leaves_out():
+    prior = ConditionalPrior(skip_scale=0.2)
+    prior.update()
+    index = torch.arange(64.0).view(1, 64, 1, 1).expand(1, 64, 3, 3)
+    residual = (3 * torch.randn(1, 64, 3, 3)).requires_grad_()
+    model = RateModel()
+    learned = model.code(residual, index, prior, "y")
+    streamed = StreamEncoder().code(residual.detach(), index, prior, "y")
+    assert torch.equal(learned.detach(), streamed)
+    assert not learned[:, : prior.first_coded].any() and learned[:, prior.first_coded :].any()
+    (gradient,) = torch.autograd.grad(learned.sum(), residual)
+    assert torch.equal(gradient, torch.ones_like(gradient))  # or what is left out would be for good
+    alone = RateModel()
+    alone.code(residual[:, :1], index[:, :1], prior, "y")
+    assert alone.bits["y"] > 0  # and is priced
+
+
+def test_a_batch_through_one_stream(priors):
+    conditional, factorized = priors
+    residual = torch.randn(2, 3, 4, 5) * 4
+    channel = factorized.index(2, 4, 5, torch.device("cpu"))
+    _, sent, got, _ = round_trip(
+        [(residual, channel, factorized), (residual, torch.full((2, 3, 4, 5), 40), conditional)]
+    )
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(sent, got, strict=True))
+    assert torch.equal(got[0], torch.round(residual))
+
+
 def test_impossible_lengths_are_refused():
     for length in (0, 4, 9):
         with pytest.raises(BitstreamError, match="impossible length"):
