@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     from codec.config import load_experiment
     from codec.errors import LgmcError
+    from codec.memory import keep_freed_memory
 
+    keep_freed_memory()
     try:
         experiment = load_experiment(options.config, options.overrides)
         from codec.training.run import TrainingRun

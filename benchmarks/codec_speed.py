@@ -128,7 +128,9 @@ def _timed_job(clip: str, model_name: str, device: str, threads: int | None) -> 
 
     from codec import models, session, video_codec
     from codec.entropy.coders import StreamDecoder
+    from codec.memory import keep_freed_memory
 
+    keep_freed_memory()  # as the command does
     if threads:
         torch.set_num_threads(threads)
     model = models.load(model_name, device)

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
+from codec.memory import keep_freed_memory
 from lgmc.failures import guarded
 from lgmc.neighbours import check_neighbours
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     check_neighbours()
+    keep_freed_memory()
     args = build_parser().parse_args(arguments)
     return args.run(args)
 
