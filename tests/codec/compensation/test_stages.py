@@ -51,8 +51,8 @@ def test_the_search_mends_a_disturbed_flow():
             layer.bias.zero_()
         stage.fuse.weight.zero_()
         for channel in range(12):
-            stage.fuse.weight[channel, channel, 1, 1] = -1.0  # take the context away again
-            stage.fuse.weight[channel, 12 + channel, 1, 1] = 1.0
+            stage.fuse.weight[channel, channel, 0, 0] = -1.0  # take the context away again
+            stage.fuse.weight[channel, 12 + channel, 0, 0] = 1.0
         reference = picture(40, 56, seed=3, channels=12)
         # Vectors of one length: the largest inner product is that with the vector itself.
         reference = torch.nn.functional.normalize(reference - 0.5, dim=1)
