@@ -86,8 +86,8 @@ def _memory(label: str, rows: list[dict], ours: dict, key: str) -> list[Figure]:
 def _apart(apart: dict[str, float]) -> list[Figure]:
     """The products' share of the FMA peak: by their own time, and by the whole search's.
 
-    The limit is on the products' own time where that was measured: the same loop with products
-    and interpolation and no list of the best. Where it was not, it is on the whole time.
+    The limit is on the products' own time where that was measured: the same products without
+    interpolation and lists of the best. Where it was not, it is on the whole time.
     """
     if not apart:
         return []
@@ -96,7 +96,7 @@ def _apart(apart: dict[str, float]) -> list[Figure]:
     if "products_ms" in apart:
         own = apart["products_ms"]
         figures += [
-            Figure("search: products and interpolation alone", own, "ms"),
+            Figure("search: products alone", own, "ms"),
             _share("search: products' share of the peak in their own time", apart, own, ">= 40"),
         ]
     figures += [

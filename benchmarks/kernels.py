@@ -229,8 +229,8 @@ def top_k_apart() -> dict[str, float]:
 
     Returns:
         top9_ms, top1_ms; torch_topk_ms: torch.topk alone on a volume of such scores; products_ms:
-        the search's own loop over products and interpolation without a list of the best, where the
-        back end offers to measure it; fma_gflops; operations of the search.
+        the search's products alone, where the back end offers to measure them; fma_gflops;
+        operations of the search.
     """
     size = kernel_cases.CPU_SEARCH[0]
     nine, one = (
@@ -278,7 +278,7 @@ def small_images() -> dict[str, dict[tuple[int, int], float]]:
 
 
 def _products(case: Case) -> Callable[[], float] | None:
-    """Seconds of the products and interpolations of a search, or None where no one can tell."""
+    """Seconds of the products of a search, or None where no one can tell."""
     if kernel_cases.our_backend(case.device) != "cpu":
         return None
     from kernels.shifted_search import cpu

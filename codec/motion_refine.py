@@ -75,7 +75,7 @@ def _patches(frame: Tensor, size: int) -> Tensor:
 
 def _median(flow: Tensor, size: int) -> Tensor:
     """Each component's median over size x size vectors, borders repeated."""
-    batch, _, height, width = flow.shape
     padded = F.pad(flow, (size // 2,) * 4, mode="replicate")
-    windows = F.unfold(padded, size).view(batch, 2, size**2, height, width)
-    return windows.median(2).values
+    windows = padded.unfold(2, size, 1).unfold(3, size, 1)
+    # Side by side in memory: a median of numbers far apart takes half as long again.
+    return windows.reshape(*flow.shape, size**2).median(-1).values

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 HUGE = 2 * 2**20
-LEAST = 2**20
+LEAST = 2**18
 """Bytes from which a result has a block of its own; below, the C library keeps what is freed."""
 KEPT_SHARE = 1 / 8
 """Of the machine's memory: the most that is kept for later results."""

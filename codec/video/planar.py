@@ -34,11 +34,10 @@ def split_planes(buffer: np.ndarray, format: VideoFormat) -> Frame:
     return tuple(planes)
 
 
-def write_planes(stream: BinaryIO, frame: Frame, format: VideoFormat) -> None:
-    """Append a frame's planes to `stream`, two-byte samples little-endian."""
+def write_planes(stream: BinaryIO, frame: Frame, format: VideoFormat, mark: bytes = b"") -> None:
+    """Append `mark` and a frame's planes to `stream`, two-byte samples little-endian, at once."""
     little = np.dtype(format.dtype).newbyteorder("<")
-    for plane in frame:
-        write_all(stream, np.ascontiguousarray(plane, dtype=little).reshape(-1).view(np.uint8))
+    write_all(stream, b"".join((mark, *(np.ascontiguousarray(p, little).data for p in frame))))
 
 
 def write_all(stream: BinaryIO, data: np.ndarray | bytes) -> None:

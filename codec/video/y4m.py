@@ -116,8 +116,7 @@ class Y4mSink:
         write_all(stream, header.encode("ascii"))
 
     def write(self, frame: Frame) -> None:
-        write_all(self._stream, b"FRAME\n")
-        write_planes(self._stream, frame, self._format)
+        write_planes(self._stream, frame, self._format, b"FRAME\n")
 
     def finish(self) -> None:
         self._stream.flush()
