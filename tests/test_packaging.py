@@ -36,6 +36,7 @@ ROOMS = {
     "tcm": 5,
     "lite": 5,
     "motion": 4,
+    "motion_refine": 4,
     "compensation": 4,
     "entropy": 3,
     "flow": 3,
@@ -44,6 +45,7 @@ ROOMS = {
     "bitstream": 2,
     "video": 2,
     "config": 1,
+    "memory": 0,
     "errors": 0,
 }
 # Distributions whose module has another name.
