@@ -32,5 +32,5 @@ def test_frames_do_not_fault_again():
         command = [sys.executable, "-c", SCRIPT, mode]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         counts[mode] = int(done.stdout)
-    assert counts["plain"] > 10_000  # what it is about
-    assert counts["keep"] < counts["plain"] / 4  # a busy system takes some pages itself
+    # How many there are to save depends on the pages' size, and a busy system takes some itself.
+    assert counts["keep"] < counts["plain"] / 4, counts
