@@ -27,6 +27,7 @@ from torch import Tensor
 from benchmarks.kernel_tables import between
 from codec.errors import ConfigError
 from codec.layers import warp
+from codec.motion_refine import patches
 
 OPENCV = "opencv-python-headless"
 BEGIN = "<!-- alignment: begin (python -m benchmarks.alignment --document) -->"
@@ -142,14 +143,6 @@ def noisy(frames: Sequence[Tensor], sigma: float, seed: int = 0) -> list[Tensor]
     return [x + torch.randn(x.shape, generator=generator) * (sigma / 255) for x in frames]
 
 
-def patches(frame: Tensor, size: int = PATCH) -> Tensor:
-    """Each pixel's patch as channels: [1, 3, H, W] -> [1, 3 size^2, H, W], reflected at the
-    border."""
-    reach = size // 2
-    padded = torch.nn.functional.pad(frame, (reach,) * 4, mode="reflect")
-    return torch.nn.functional.unfold(padded, size).unflatten(2, frame.shape[2:])
-
-
 def aligned(
     current: Tensor, reference: Tensor, flow: Tensor, window: int, patch: int = PATCH
 ) -> Tensor:
@@ -162,7 +155,7 @@ def aligned(
         return flow
     from kernels import shifted_search
 
-    query, key = patches(current, patch), patches(reference, patch)
+    query, key = (patches(x, patch, "reflect") for x in (current, reference))
     _, offsets = shifted_search(query, key, flow, window=window, topk=1, metric="l2")
     return offsets[:, 0, :, :, 0].permute(0, 3, 1, 2)
 

@@ -38,7 +38,7 @@ def refined(
     """
     factor = _GRID // top
     query, key = (
-        _patches(F.avg_pool2d(x.float(), _GRID), config.patch) for x in (current, reference)
+        patches(F.avg_pool2d(x.float(), _GRID), config.patch) for x in (current, reference)
     )
     coarse = F.avg_pool2d(flow.float(), factor) / factor
     there, _ = shifted_search(query, key, coarse, window=1, topk=1, metric="l2")
@@ -67,9 +67,9 @@ def price(bits: Tensor | float, warped: Tensor, frame: Tensor, rate_lambda: Tens
     return float(bits) + float(left.sum())
 
 
-def _patches(frame: Tensor, size: int) -> Tensor:
-    """Each pixel's patch as channels: [B, 3, h, w] -> [B, 3 size^2, h, w], borders repeated."""
-    padded = F.pad(frame, (size // 2,) * 4, mode="replicate")
+def patches(frame: Tensor, size: int, border: str = "replicate") -> Tensor:
+    """Each pixel's patch as channels: [B, 3, h, w] -> [B, 3 size^2, h, w]; border: F.pad's mode."""
+    padded = F.pad(frame, (size // 2,) * 4, mode=border)
     return F.unfold(padded, size).unflatten(2, frame.shape[2:])
 
 

@@ -566,12 +566,11 @@ def whole_lines(address):
 
 
 @part
-def fill_shared(key, w, s):
-    """Byte offsets of the pixels of a rectangle inside; slots beyond stay zero and read its
-    first."""
-    for i in range(s.span):
-        for j in range(s.span):
-            put_word(w.shared + 8 * (i * s.span + j), i * key.row + j * key.pixel)
+def fill_inside(table, key, span):
+    """Byte offsets of the pixels of a rectangle inside, from its first one on, in scan order."""
+    for i in range(span):
+        for j in range(span):
+            put_word(table + 8 * (i * span + j), i * key.row + j * key.pixel)
 
 
 @compiled
@@ -586,7 +585,8 @@ def search_rows(start, stop, query, planes, key, results, maps, stride, scale, s
     """
     memory = np.zeros(lay_out(0, query, planes, s)[1] + 64, np.uint8)
     w, _ = lay_out(whole_lines(memory.ctypes.data), query, planes, s)
-    fill_shared(key, w, s)
+    # Slots beyond the rectangle stay zero and read its first pixel.
+    fill_inside(w.shared, key, s.span)
     for y in range(start, stop):
         row = own_row(query, planes, y * s.query_stride, s.width, s.heads, s.depth, w.row)
         for h in range(s.heads):
@@ -608,9 +608,7 @@ def products_rows(start, stop, query, key, windows, span):
     count = whole(span * span)
     words, numbers = np.zeros(count, np.int64), np.zeros(count, np.float32)
     table, out = words.ctypes.data, numbers.ctypes.data
-    for i in range(span):
-        for j in range(span):
-            put_word(table + 8 * (i * span + j), i * key.row + j * key.pixel)
+    fill_inside(table, key, span)
     for y in range(start, stop):
         for x in range(windows.shape[1]):
             own = query.address + y * query.row + x * query.pixel
