@@ -6,10 +6,19 @@ arguments are laid over both. An unknown key is an error that names the nearest 
 
 import difflib
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from codec.errors import ConfigError
 
@@ -56,22 +65,40 @@ class FlowConfig(_Config):
 
 
 class RefineConfig(_Config):
-    """The encoder's search that corrects the estimated motion, at a quarter of the frame.
+    """The encoder's search that corrects the estimated motion, coarse to fine.
 
     Attributes:
-        window: candidates on a side, odd: up to 2 (window - 1) pixels of the frame away.
+        reach: candidates on a side at the coarsest level, odd. Where the shortest side has 8 to 15
+            pixels there, 9 candidates reach a quarter to half of it.
+        window: candidates on a side at the finer levels, odd.
         patch: pixels on a side that are compared, odd.
-        least_gain: mean squared difference, of values in [0, 1], by which a match must be better
-            than the estimate's.
-        smooth: vectors on a side of the median that what was found goes through, odd.
+        penalty: mean squared difference, of values in [0, 1], that counts as much as a squared
+            pixel away from where the search began.
+        median: vectors on a side of the median that what was found goes through, odd.
+        stiffness: what the flow is smoothed with, one flow for each; the first at coarser levels.
+        edge, rounds, sweeps: of :func:`codec.motion_variational.smoothed`.
     """
 
-    window: int = Field(17, ge=3)
+    reach: int = Field(9, ge=1)
+    window: int = Field(5, ge=1)
     patch: int = Field(7, ge=1)
-    least_gain: float = Field(2e-3, ge=0)
-    smooth: int = Field(9, ge=1)
+    penalty: float = Field(5e-4, ge=0)
+    median: int = Field(5, ge=1)
+    stiffness: tuple[PositiveFloat, ...] = Field((0.1, 0.03), min_length=1)
+    edge: float = Field(0.5, gt=0)
+    rounds: int = Field(3, ge=0)
+    sweeps: int = Field(10, ge=1)
 
-    @field_validator("window", "patch", "smooth")
+    @model_validator(mode="before")
+    @classmethod
+    def _other_search(cls, values: Any) -> Any:
+        """Models until 2026-11-26 have settings of a search that is gone; its streams are no
+        others for a decoder."""
+        if isinstance(values, dict) and "least_gain" in values:
+            return {}
+        return values
+
+    @field_validator("reach", "window", "patch", "median")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:
@@ -206,7 +233,12 @@ class DataConfig(_Config):
 
 
 class Stage(_Config):
-    """One row of the schedule."""
+    """One row of the schedule.
+
+    Attributes:
+        searched: share of the samples whose motion comes from the encoder's search, so that what
+            codes it learns to code both; nothing in a model without ``motion.refine``.
+    """
 
     name: str
     steps: int = Field(ge=1)
@@ -219,6 +251,7 @@ class Stage(_Config):
     lr_end: float | None = None
     cascade: bool = False
     inter_from_intra: bool = False
+    searched: float = Field(0.0, ge=0, le=1)
     batch: int | None = None
     crop: int | None = None
 
@@ -353,4 +386,6 @@ def _fields_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
             kind = next(a for a in kind.__args__ if isinstance(a, type))
         else:
             kind = kind.model_fields[part].annotation
+        if isinstance(kind, UnionType):  # a part that may be left out
+            kind = next(a for a in kind.__args__ if a is not NoneType)
     return list(kind.model_fields)

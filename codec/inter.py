@@ -10,6 +10,7 @@ One forward serves training, estimation, encoding and decoding: what differs is 
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from codec import lite, tcm
@@ -77,7 +78,14 @@ def make_flow_net(config: FlowConfig) -> nn.Module:
 
 
 class InterCodec(nn.Module):
-    """Codes a frame given the state that the last one left."""
+    """Codes a frame given the state that the last one left.
+
+    Attributes:
+        searched: share of the samples, in training, whose motion is the encoder's search's and not
+            the flow net's.
+    """
+
+    searched = 0.0
 
     def __init__(self, model: ModelConfig):
         super().__init__()
@@ -136,14 +144,27 @@ class InterCodec(nn.Module):
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Estimate and code the motion: (estimated flow, decoded flow, symbols)."""
         estimated = None if coder.decoding else self.flow(frame, state.frame)
-        if self.refine is not None and not (coder.decoding or coder.differentiable):
-            estimated = self._cheaper(frame, state, quality, size, estimated)
+        if self.refine is not None and not coder.decoding:
+            if not coder.differentiable:
+                estimated = self._cheapest(frame, state, quality, size, estimated)
+            elif self.searched:
+                estimated = self._some_searched(frame, state, estimated)
         flow, symbols = self.motion(
             estimated, coder, self.prior, quality, size, state.motion_symbols
         )
         return estimated, flow, symbols
 
-    def _cheaper(
+    def _some_searched(self, frame: Tensor, state: ReferenceState, estimated: Tensor) -> Tensor:
+        """For about a share :attr:`searched` of the batch a flow that a search found: training."""
+        found = refined(frame, state.frame, estimated, self.flow.top, self.refine)
+        samples = estimated.shape[0]
+        # Drawn on the device, so that the step can be captured as a CUDA graph.
+        draws = torch.rand(2, samples, 1, 1, 1, device=estimated.device)
+        for number, flow in enumerate(found[1:], 2):
+            found[0] = torch.where(draws[0] < 1 / number, flow, found[0])
+        return torch.where(draws[1] < self.searched, found[0], estimated)
+
+    def _cheapest(
         self,
         frame: Tensor,
         state: ReferenceState,
@@ -151,17 +172,18 @@ class InterCodec(nn.Module):
         size: tuple[int, int],
         estimated: Tensor,
     ) -> Tensor:
-        """The estimated flow or what a search makes of it: which is cheaper when coded."""
+        """The estimated flow or one that a search found: whichever is cheapest when coded."""
         top = self.flow.top
-        found = refined(frame, state.frame, estimated, top, self.refine)
+        flows = [estimated, *refined(frame, state.frame, estimated, top, self.refine)]
         rate_lambda = lambda_of(quality, *self.lambdas)
-        prices = []
-        for flow in (estimated, found):
+
+        def price_of(flow: Tensor) -> float:
             trial = RateEstimate()
             decoded, _ = self.motion(flow, trial, self.prior, quality, size, state.motion_symbols)
             warped = warp(state.frame, to_full_size(decoded, top))
-            prices.append(price(sum(trial.bits.values()), warped, frame, rate_lambda))
-        return found if prices[1] < prices[0] else estimated
+            return price(sum(trial.bits.values()), warped, frame, rate_lambda)
+
+        return min(flows, key=price_of)
 
     def forward(
         self,

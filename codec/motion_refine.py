@@ -1,11 +1,13 @@
 """Correcting the estimated motion before it is coded: the encoder's part of Shifted-NLS.
 
-    flow --search round it at 1/4 of the frame, patch against patch--> vectors --median--> flow
+    coarsest level: search round no motion and round the estimate, patch against patch
+    each finer one: the flow so far --search--> vectors --median--> --variational--> flow
 
 The flow net sees a few pixels at each of its levels and misses what moves far between two frames
-without much context; a search finds it. What it finds is smoothed by a median, for single vectors
-are dear to code. Whether it pays is asked frame by frame: both flows are coded for trial
-(:func:`price`) and the cheaper one is kept. Decoders know nothing of it.
+without much context; a search finds it. What is found is made as smooth as the pictures allow, for
+ragged vectors are dear to code; how smooth is a choice, so there are several. Which pays is asked
+frame by frame: the estimate and all of them are coded for trial (:func:`price`) and the cheapest is
+kept. Decoders know nothing of it.
 """
 
 import torch
@@ -14,9 +16,12 @@ from torch import Tensor
 
 from codec.config import RefineConfig
 from codec.layers import resize_flow
+from codec.motion_variational import smoothed
 from kernels import shifted_search
 
-_GRID = 4  # the search's grid is 1 / _GRID of the frame
+_FINEST = 2  # the finest level is 1 / _FINEST of the frame
+_LEAST_SIDE = 16  # a level with a shorter side has no coarser one
+_CHOICES = 9  # best matches of a search among which a nearer one may win
 _BLOCK = 16
 _PRICE = 0.2  # see price()
 
@@ -24,30 +29,81 @@ _PRICE = 0.2  # see price()
 @torch.no_grad()
 def refined(
     current: Tensor, reference: Tensor, flow: Tensor, top: int, config: RefineConfig
-) -> Tensor:
-    """A flow found by search round an estimated one.
+) -> list[Tensor]:
+    """Flows found by search, with an estimated one as a hint.
 
     Args:
         current, reference: [B, 3, H, W] in [0, 1]; H and W divide by 4.
         flow: [B, 2, H / top, W / top] in pixels of that grid.
         top: of the flow net, 1 or 2.
-        config: window, patch, smoothing.
+        config: windows, patch, smoothness.
 
     Returns:
-        A flow like ``flow``.
+        A flow like ``flow`` for each of ``config.stiffness``.
     """
-    factor = _GRID // top
-    query, key = (
-        patches(F.avg_pool2d(x.float(), _GRID), config.patch) for x in (current, reference)
+    pictures = torch.cat((current, reference)).float().contiguous()
+    levels = [F.avg_pool2d(pictures, _FINEST)]
+    while min(levels[-1].shape[-2:]) >= _LEAST_SIDE:
+        levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
+    finest, *coarser = levels
+    found = _sized(flow.float(), levels[-1])
+    for number, level in enumerate(reversed(coarser)):
+        here, there = level.chunk(2)
+        if number == 0:
+            found = _begin(here, there, found, config)
+        else:
+            found, _ = _search(here, there, _sized(found, here), config.window, config)
+        found = _smoothed(level, _median(found, config.median), config.stiffness[0], config)
+    # At the finest level whole pixels say nothing that the smoothing does not.
+    found = _median(_sized(found, finest), config.median)
+    fine = [_smoothed(finest, found, stiffness, config) for stiffness in config.stiffness]
+    return [resize_flow(each, _FINEST / top).to(flow.dtype) for each in fine]
+
+
+def _begin(here: Tensor, there: Tensor, hint: Tensor, config: RefineConfig) -> Tensor:
+    """Round no motion and round the hint, each pixel what matches better."""
+    near, nothing = (
+        _search(here, there, centre, config.reach, config)
+        for centre in (hint, torch.zeros_like(hint))
     )
-    coarse = F.avg_pool2d(flow.float(), factor) / factor
-    there, _ = shifted_search(query, key, coarse, window=1, topk=1, metric="l2")
-    best, offsets = shifted_search(query, key, coarse, window=config.window, topk=1, metric="l2")
-    # Mean squared difference; a vector is exchanged only for a clearly better match.
-    gain = (there - best)[:, 0, :, :, 0] / query.shape[1]
-    found = offsets[:, 0, :, :, 0].permute(0, 3, 1, 2)
-    coarse = torch.where(gain[:, None] > config.least_gain, found, coarse)
-    return resize_flow(_median(coarse, config.smooth), float(factor)).to(flow.dtype)
+    return torch.where(near[1] < nothing[1], near[0], nothing[0])
+
+
+def _search(
+    here: Tensor, there: Tensor, flow: Tensor, window: int, config: RefineConfig
+) -> tuple[Tensor, Tensor]:
+    """The vectors [B, 2, h, w] of the best matches and what they cost [B, 1, h, w].
+
+    A match costs its mean squared difference, and ``config.penalty`` for each squared pixel that it
+    is away from where the search began.
+    """
+    query, key = patches(here, config.patch), patches(there, config.patch)
+    choices = min(_CHOICES, window**2)
+    distances, offsets = shifted_search(query, key, flow, window=window, topk=choices, metric="l2")
+    away = offsets[:, 0] - flow.permute(0, 2, 3, 1)[..., None, :]  # [B, h, w, choices, 2]
+    costs = distances[:, 0] / query.shape[1] + config.penalty * away.square().sum(-1)
+    cost, choice = costs.min(-1, keepdim=True)
+    index = choice[..., None].expand(*choice.shape, 2)
+    vectors = offsets[:, 0].gather(3, index)[..., 0, :]
+    return vectors.permute(0, 3, 1, 2).contiguous(), cost.permute(0, 3, 1, 2)
+
+
+def _smoothed(level: Tensor, flow: Tensor, stiffness: float, config: RefineConfig) -> Tensor:
+    return smoothed(
+        *level.chunk(2),
+        flow,
+        stiffness=stiffness,
+        edge=config.edge,
+        rounds=config.rounds,
+        sweeps=config.sweeps,
+    )
+
+
+def _sized(flow: Tensor, like: Tensor) -> Tensor:
+    """The flow at a level's size, in pixels of its grid."""
+    height, width = like.shape[-2:]
+    factors = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(1, 2, 1, 1)
+    return F.interpolate(flow, (height, width), mode="bilinear", align_corners=False) * factors
 
 
 def price(bits: Tensor | float, warped: Tensor, frame: Tensor, rate_lambda: Tensor) -> float:

@@ -76,6 +76,7 @@ class Learner:
     def begin(self, stage: Stage, trained: list[nn.Parameter]) -> None:
         """Start on a stage, whose parameters are ``trained``."""
         self._stage, self._trained = stage, trained
+        self.codec.inter.searched = stage.searched
         self._graph, self._taken = None, 0
         self.optimizer.zero_grad(set_to_none=True)
 

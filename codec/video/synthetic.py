@@ -31,6 +31,7 @@ _KINDS = {
     "layers": (True, 0.0, 0.0, 3),
     "mixed": (True, 0.2, 0.2, 2),
     "still": (False, 0.0, 0.0, 0),
+    "leap": (True, 0.0, 0.0, 1),
 }
 KINDS = tuple(_KINDS)
 
@@ -108,6 +109,8 @@ def synthetic_clip(
     occluder  a cut-out crosses a slow background; layers: three of them, over one another
     mixed     zoom, rotation and two cut-outs
     still     nothing moves: every frame is the same
+    leap      a cut-out crosses a slow background by 8 to 9 % of the width a frame (67 to 75 pixels
+              of 832), to and fro
 
     Motion is sub-pixel and smooth, its speed drawn by the seed: usually 0.3 to 1.5 % of the width
     a frame for the background, 1 to 3 % for cut-outs. Raises VideoError for an unknown kind and
@@ -124,7 +127,8 @@ def synthetic_clip(
     names = [PHOTOGRAPHS[i] for i in rng.permutation(len(PHOTOGRAPHS))[: 1 + in_front]]
     slow = 0.5 if in_front else 1.0
     layers = [_background(rng, names[0], width, height, slow if wobble else 0.0, zoom, turn)]
-    layers += [_cut_out(rng, name, width, height) for name in names[1:]]
+    cut_out = _leaping if kind == "leap" else _cut_out
+    layers += [cut_out(rng, name, width, height) for name in names[1:]]
     format = VideoFormat(
         width=width,
         height=height,
@@ -267,6 +271,24 @@ def _cut_out(rng: np.random.Generator, name: str, width: int, height: int) -> La
             spacing=spacing,
             anchor=anchor,
         )
+
+    return Layer(name, pose, widest=spacing, outline=_outline(rng, radius * spacing))
+
+
+def _leaping(rng: np.random.Generator, name: str, width: int, height: int) -> Layer:
+    """A blob that goes to and fro between the frame's sides at one speed."""
+    anchor, spacing = _anchor(rng, name), _spacing(rng, name, width, height)
+    radius = rng.uniform(0.14, 0.2) * min(width, height)  # frame pixels
+    step, start = width * rng.uniform(0.08, 0.09), rng.uniform(0, 0.8 * width)
+    line = height * rng.uniform(0.4, 0.6)
+    drift = (0.05 * height, rng.uniform(9, 25), rng.uniform(0, 6))
+
+    @functools.cache
+    def pose(t: int) -> Pose:
+        way = 0.8 * width
+        along = (start + step * t) % (2 * way)
+        x = 0.1 * width + (along if along < way else 2 * way - along)
+        return Pose((x, line + _swing(t, *drift)), 0.0, spacing, anchor)
 
     return Layer(name, pose, widest=spacing, outline=_outline(rng, radius * spacing))
 
