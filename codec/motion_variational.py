@@ -6,8 +6,7 @@ Minimises, over small changes of the flow,
 
 with I the picture and its derivatives, so that a change of brightness counts little (Brox et al.
 2004). Each round linearises both terms round the flow that it has (iteratively reweighted least
-squares), and solves the equations by sweeps in which every pixel takes the solution for its
-neighbours as they are.
+squares), and solves the equations by sweeps over the picture.
 """
 
 import torch
@@ -18,7 +17,7 @@ from codec.layers import warp
 
 _GRADIENT = 3.0  # weight of the derivatives beside the picture
 _ROBUST = 1e-3  # differences below it count by their square
-_STEP = 0.8  # of the way to each sweep's solution: all of it would let a chequerboard stand
+_SLOWEST = 0.97  # share of an error that a plain sweep leaves, for all but the smoothest errors
 _LEAST = 1e-9  # a single pixel has neither slopes nor neighbours
 
 
@@ -62,12 +61,29 @@ def smoothed(
         a, b = xx + total + _LEAST, yy + total + _LEAST
         determinant = a * b - xy * xy
         own, other = torch.cat((b, a), 1) / determinant, -xy / determinant
-        new = flow
-        for _ in range(sweeps):
-            right = constant + _neighbours(new, ties)
-            new = new.lerp(own * right + other * right.flip(1), _STEP)
+        new = _solved(flow, own, other, constant, ties, sweeps)
         flow = flow + (new - flow).clamp(-1, 1)
     return flow
+
+
+def _solved(
+    start: Tensor,
+    own: Tensor,
+    other: Tensor,
+    constant: Tensor,
+    ties: tuple[Tensor, Tensor, Tensor, Tensor],
+    sweeps: int,
+) -> Tensor:
+    """Sweeps of Jacobi's method with Chebyshev's acceleration: as far as many more without it."""
+    before, new, ahead = start, start, 1.0
+    for sweep in range(sweeps):
+        right = constant + _neighbours(new, ties)
+        step = own * right + other * right.flip(1)
+        before, new = new, before + ahead * (step - before) if sweep else step
+        ahead = 1 / (1 - _SLOWEST**2 / (4 if sweep else 2) * ahead)
+    # A chequerboard alone changes its sign in each sweep and does not decay: half a step ends it.
+    right = constant + _neighbours(new, ties)
+    return 0.5 * (new + own * right + other * right.flip(1))
 
 
 def _with_derivatives(picture: Tensor) -> Tensor:
