@@ -81,11 +81,11 @@ class RefineConfig(_Config):
 
     reach: int = Field(9, ge=1)
     window: int = Field(5, ge=1)
-    patch: int = Field(7, ge=1)
+    patch: int = Field(5, ge=1)
     penalty: float = Field(5e-4, ge=0)
-    median: int = Field(5, ge=1)
+    median: int = Field(3, ge=1)
     stiffness: tuple[PositiveFloat, ...] = Field((0.1, 0.03), min_length=1)
-    edge: float = Field(0.5, gt=0)
+    edge: float = Field(0.25, gt=0)
     rounds: int = Field(3, ge=0)
     sweeps: int = Field(10, ge=1)
 
