@@ -102,6 +102,25 @@ def _smoothed(level: Tensor, flow: Tensor, stiffness: float, config: RefineConfi
 def _sized(flow: Tensor, like: Tensor) -> Tensor:
     """The flow at a level's size, in pixels of its grid."""
     height, width = like.shape[-2:]
+    x, y = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False).split(1, 1)
+    # Not by a tensor of both factors: it would have to be copied to the device.
+    return torch.cat((x * (width / flow.shape[-1]), y * (height / flow.shape[-2])), 1)
+
+
+def _smoothed(level: Tensor, flow: Tensor, stiffness: float, config: RefineConfig) -> Tensor:
+    return smoothed(
+        *level.chunk(2),
+        flow,
+        stiffness=stiffness,
+        edge=config.edge,
+        rounds=config.rounds,
+        sweeps=config.sweeps,
+    )
+
+
+def _sized(flow: Tensor, like: Tensor) -> Tensor:
+    """The flow at a level's size, in pixels of its grid."""
+    height, width = like.shape[-2:]
     factors = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(1, 2, 1, 1)
     return F.interpolate(flow, (height, width), mode="bilinear", align_corners=False) * factors
 

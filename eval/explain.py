@@ -171,8 +171,8 @@ def _assemble(
             attention[scale] = module.maps(inputs[1])[0].float().cpu().numpy()
             continue
         weights, offsets = module.matches(*inputs)
-        searches[scale] = _search(weights, offsets, inputs[2])
-        pictures["shifted"] = _follow(reference, flow, searches[scale].shift)
+        searches[scale] = found_by(weights, offsets, inputs[2])
+        pictures["shifted"] = followed(reference, flow, searches[scale].shift)
     pictures["decoded"] = out.state.frame
     pictures = {name: x[..., :height, :width] for name, x in pictures.items()}
     target = pictures["decoded"] if original is None else original
@@ -200,7 +200,7 @@ def _assemble(
     )
 
 
-def _search(weights: Tensor, offsets: Tensor, flows: Tensor) -> Search:
+def found_by(weights: Tensor, offsets: Tensor, flows: Tensor) -> Search:
     """Matches as distances from the flow that they were sought round."""
     import torch
 
@@ -221,7 +221,7 @@ def _search(weights: Tensor, offsets: Tensor, flows: Tensor) -> Search:
     )
 
 
-def _follow(reference: Tensor, flow: Tensor, shift: np.ndarray) -> Tensor:
+def followed(reference: Tensor, flow: Tensor, shift: np.ndarray) -> Tensor:
     """The reference brought over by the flow and the search's correction of it."""
     import torch
     import torch.nn.functional as F

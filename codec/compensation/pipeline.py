@@ -88,7 +88,7 @@ class Compensation(nn.Module):
         """
         warped_frame = warp(frame, to_full_size(flow, self.top))
         references = self.extract(frame, feature)
-        flows = self._flows(flow)
+        flows = self.flows(flow)
         contexts = self.local(references, flows)
         if self.shifted:
             contexts = self._refine(contexts, references, flows, flow, older)
@@ -96,7 +96,7 @@ class Compensation(nn.Module):
             contexts[int(scale)] = attention(contexts[int(scale)], references[int(scale)])
         return Contexts(self.fusion(contexts, warped_frame), warped_frame, references)
 
-    def _flows(self, flow: Tensor) -> list[Tensor]:
+    def flows(self, flow: Tensor) -> list[Tensor]:
         """The decoded flow at every scale, each in pixels of its grid."""
         if self.full_size:
             return flow_pyramid(to_full_size(flow, self.top), 3)
@@ -115,7 +115,7 @@ class Compensation(nn.Module):
         if older is not None:
             # Two steps back: to the last frame, and on from there by the flow that was coded then.
             frames.append(older.references)
-            paths.append(self._flows(flow + warp(older.flow, flow)))
+            paths.append(self.flows(flow + warp(older.flow, flow)))
         refined = list(contexts)
         for name, stage in self.shifted.items():
             scale = int(name)
