@@ -118,7 +118,8 @@ def ways(codec: Any, frame: Any, state: Any, quality: Any, size: tuple[int, int]
         scale = int(name)
         around = flows[scale][:, None]
         weights, offsets = stage.matches(local[scale], own[scale][:, None], around)
-        contexts[scale] = gather(references[scale], weights, offsets, heads=stage.config.heads)
+        value = references[scale][:, None]
+        contexts[scale] = gather(value, weights, offsets, heads=stage.config.heads)
         picture = followed(state.frame, full, found_by(weights, offsets, around).shift)
     return {**out, "shifted": (picture, contexts)}
 

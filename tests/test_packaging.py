@@ -37,6 +37,7 @@ ROOMS = {
     "lite": 5,
     "motion": 4,
     "motion_refine": 4,
+    "motion_variational": 3,
     "compensation": 4,
     "entropy": 3,
     "flow": 3,
