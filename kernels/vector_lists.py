@@ -188,6 +188,24 @@ def clear(typing, address, size):
 
 
 @intrinsic
+def fill(typing, address, number, vectors):
+    """Write a float32 to all lanes of ``vectors`` vectors.
+
+    A loop over the lanes would be turned into slow scattered stores.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        address, number, vectors = arguments
+        number = _broadcast(builder, number)
+        with cgutils.for_range(builder, vectors, intp=_WORD) as loop:
+            at = builder.mul(loop.index, _word(_BYTES))
+            _store(builder, number, builder.add(address, at))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.float32, types.intp), codegen
+
+
+@intrinsic
 def copy(typing, source, target, count):
     """Copy ``count`` float32 numbers; reads whole vectors."""
 

@@ -200,14 +200,16 @@ def widen_row(typing, source, target, count):
 
 
 @intrinsic
-def fetch(typing, address):
-    """Ask for the cache line at an address, valid or not."""
+def fetch(typing, address, step, count):
+    """Ask for ``count`` cache lines, ``step`` bytes apart, valid or not."""
 
     def codegen(context, builder, signature, arguments):
-        _prefetch(builder, arguments[0])
+        address, step, count = arguments
+        with cgutils.for_range(builder, count, intp=_WORD) as loop:
+            _prefetch(builder, builder.add(address, builder.mul(loop.index, step)))
         return context.get_dummy_value()
 
-    return types.void(types.intp), codegen
+    return types.void(*[types.intp] * 3), codegen
 
 
 @intrinsic

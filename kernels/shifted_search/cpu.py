@@ -151,28 +151,38 @@ def _key_planes(planes: Planes, search: Search) -> tuple[KeyPlanes, Tensor]:
 
 
 def products_seconds(query: Tensor, key: Tensor, flow: Tensor, window: int, repeats: int) -> float:
-    """Median seconds that the dot products of a search take, and nothing else of it.
-
-    Windows that stick out of the image are moved into it.
+    """Median seconds that the dot products of a search take, and nothing else of it but, where
+    queries are taken tile by tile, what places the windows and copies the tiles.
 
     Args:
         query, key: [1, C, H, W]. flow: [1, 2, H, W]. window: of the search.
         repeats: how often it is measured.
     """
-    height, width = query.shape[-2:]
-    span = window + 1
-    own, packed_query = pack(query.detach(), 1)
-    keys, packed_key = pack(key.detach(), 1)
-    lines, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    first = torch.floor(flow[0] + torch.stack((columns, lines)) - window // 2).long()
-    left, top = first[0].clamp(0, width - span), first[1].clamp(0, height - span)
-    work = (own, keys, (top * keys.row + left * keys.pixel).numpy(), span)
+    options = SearchOptions(window, 1)
+    search = _search(query, key[:, None], options, 0)
+    flow = flow.detach().float().contiguous()
+    planes = _smooth_planes(query[0].detach(), key.detach(), flow, options, search)
+    if planes is not None:
+        keys, packed_key = _key_planes(planes[1], search)
+        count = -(-search.height // ROWS)
+        kernel, work = products_planes, (planes[0], keys, address(flow), search)
+    else:
+        count, span = search.height, search.span
+        own, packed_query = pack(query.detach(), 1)
+        keys, packed_key = pack(key.detach(), 1)
+        places = torch.meshgrid(
+            torch.arange(search.height), torch.arange(search.width), indexing="ij"
+        )
+        first = torch.floor(flow[0] + torch.stack(places[::-1]) - window // 2).long()
+        left, top = first[0].clamp(0, search.width - span), first[1].clamp(0, search.height - span)
+        kernel = products_rows
+        work = (own, keys, (top * keys.row + left * keys.pixel).numpy(), span)
     seconds = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        run(products_rows, height, *work, chunk=pieces(height))
+        run(kernel, count, *work, chunk=pieces(count))
         seconds.append(time.perf_counter() - started)
-    del packed_query, packed_key
+    del packed_key
     return statistics.median(seconds[1:])  # the first may have compiled
 
 

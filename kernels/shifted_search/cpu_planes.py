@@ -25,7 +25,7 @@ from kernels.shifted_search.cpu_search import (
     write_offsets,
     write_scores,
 )
-from kernels.vector_lists import copy, get_float, get_half, get_int, put_float, put_int
+from kernels.vector_lists import copy, fill, get_float, get_int, put_float, put_int
 from kernels.vector_planes import (
     PLACED,
     ROWS,
@@ -174,31 +174,33 @@ def groups_of_tiles(start, stop, flow, plane, every, s):
     return groups, tiles
 
 
+@part
+def query_place(query, y, x, h, s):
+    """Where a query's channels of a head begin in its planes."""
+    size = 2 if query.half else 4
+    return query.address + h * s.depth * query.channel + y * query.row + size * x
+
+
 @stage
 def load_tile(query, y, x, rows, count, h, t, s):
-    """Copy a tile of the query's planes; ask for the one to the right."""
-    size = 2 if query.half else 4
+    """Copy a tile of the query's planes."""
     for c in range(s.depth):
-        source = query.address + (h * s.depth + c) * query.channel + y * query.row + size * x
+        source = query_place(query, y, x, h, s) + c * query.channel
         target = t.queries + c * ROWS * _VECTOR
-        for r in range(rows):
-            if count == LANES:
-                fetch(source + size * LANES)
-                if query.half:
-                    widen_row(source, target, LANES)
-                else:
-                    copy_row(source, target, LANES)
+        for _ in range(rows):
+            if query.half:
+                widen_row(source, target, count)
             else:
-                for n in range(count):
-                    value = get_half(source + 2 * n) if query.half else get_float(source + 4 * n)
-                    put_float(target + 4 * n, value)
+                copy_row(source, target, count)
             source += query.row
             target += _VECTOR
 
 
 @stage
-def group_products(y, x, rows, h, key, t, s):
+def group_products(y, x, rows, h, query, key, t, s):
     """All products of a group's queries, to t.sums; (columns, least x, least y) of them.
+
+    Meanwhile the next tile of queries is fetched to the cache.
 
     The sums' rows begin at the least displacement y of the queries of row y.
     """
@@ -212,7 +214,14 @@ def group_products(y, x, rows, h, key, t, s):
     columns = right - left + s.span
     base = key.address + h * s.depth * key.channel + 4 * (x + left)
     line = base + reflect(y + top, s.height) * key.row
-    for i in range(bottom - top + s.span):
+    later = query_place(query, y, x + LANES, h, s)
+    if x + LANES >= s.width:
+        later = query_place(query, y + rows, 0, h, s)
+    lines = bottom - top + s.span
+    share = -(-s.depth // max(lines // rows, 1))  # of the channels, for each row of the key
+    for i in range(lines):
+        place = later + i % rows * query.row + i // rows * share * query.channel
+        fetch(place, query.channel, share)
         # The rows of queries whose windows have this row of the key.
         first, last = rows, -1
         for r in range(rows):
@@ -256,8 +265,7 @@ def rank_group(rows, columns, left, top, t, s):
 def keep_tile(y, x, rows, count, h, results, scale, t, w, s):
     """The best of the ranks of a tile's queries, to the results."""
     for r in range(rows):
-        for i in range(0, s.topk * _VECTOR, 4):
-            put_float(w.best + i, np.float32(np.nan))
+        fill(w.best, np.float32(np.nan), s.topk)
         copy(t.placed + r * _PLACED, w.places, PLACES * LANES)
         keep_best(t.ranks + r * t.ranks_step, s.window * s.window, 0, w.best, w.indices, s.topk)
         one = np.float32(1)
@@ -294,7 +302,7 @@ def search_planes(start, stop, query, key, results, scale, s):
                 if not together:
                     await_all(rows, t)
                 while together or next_group(rows, t) > 0:
-                    columns, least, highest = group_products(y, x, rows, h, key, t, s)
+                    columns, least, highest = group_products(y, x, rows, h, query, key, t, s)
                     rank_group(rows, columns, least, highest, t, s)
                     if together:
                         break
@@ -323,7 +331,7 @@ def products_planes(start, stop, query, key, flow, s):
             if not together:
                 await_all(rows, t)
             while together or next_group(rows, t) > 0:
-                group_products(y, x, rows, 0, key, t, s)
+                group_products(y, x, rows, 0, query, key, t, s)
                 if together:
                     break
     memory[0] = 0  # the last use: numba frees an array after it
