@@ -118,12 +118,13 @@ def test_images_within_larger_ones(both_ways):
 
 def test_numbers_that_are_none(both_ways):
     """NaN and infinity in the flow, and candidates just beyond the last pixel by rounding."""
-    flow = torch.zeros(1, 2, 6, LANES)
+    width = LANES + 6
+    flow = torch.zeros(1, 2, 6, width)
     flow[0, 0, 0, :6] = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e-8])
     flow[0, 1, 2] = 3.0000002 - 2
-    flow[0, 0, 3] = LANES - 3 - torch.arange(LANES) + 1e-6
+    flow[0, 0, 3] = width - 3 - torch.arange(width) + 1e-6
     flow[0, 1, 4] = -1e-9
-    query, key = (torch.randn(1, 4, 6, LANES) for _ in range(2))
+    query, key = (torch.randn(1, 4, 6, width) for _ in range(2))
     (scores, offsets), (expected, those) = both_ways(query, key, flow, window=5)
     assert torch.equal(offsets, those)
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
