@@ -1,5 +1,4 @@
-"""The CPU back end: torch tensors in, compiled code of cpu_search.py and cpu_bilinear.py, tensors
-out.
+"""The CPU back end: torch tensors in, compiled code of the other cpu_*.py files, tensors out.
 
 One image of the batch is worked on after another, its rows on torch.get_num_threads() threads.
 Results do
@@ -78,25 +77,6 @@ def _search_images(
     numbers = np.float32(options.search_stride), np.float32(scale)
     flow = flow.detach().float().contiguous()
     for item in range(batch):
-        planes = _smooth_planes(
-            query[item].detach(), key[item].detach(), flow[item], options, search
-        )
-        if planes is not None:
-            results = Results(
-                address(flow[item]),
-                address(scores[item]),
-                address(offsets[item]),
-                *grid,
-                *offsets.shape[-2:],
-            )
-            keys, packed_keys = _key_planes(planes[1], search)
-            count = -(-search.height // ROWS)
-            work = (planes[0], keys, results, numbers[1], search)
-            run(search_planes, count, *work, chunk=pieces(count))
-            continue
-        keys, packed_keys = pack(key[item].detach(), options.heads)
-        own, planes, packed_query = _queries(query[item].detach(), options)
-        maps, packed_maps = _differences(keys, search)
         results = Results(
             address(flow[item]),
             address(scores[item]),
@@ -104,7 +84,19 @@ def _search_images(
             *grid,
             *offsets.shape[-2:],
         )
-        work = (own, planes, keys, results, maps, *numbers, search)
+        image, images = query[item].detach(), key[item].detach()
+        planes = _smooth_planes(image, images, flow[item], options, search)
+        if planes is not None:
+            keys, packed_keys = _key_planes(planes[1], search)
+            work = (planes[0], keys, results, np.float32(scale), search)
+            count = -(-search.height // ROWS)
+            run(search_planes, count, *work, chunk=pieces(count))
+            del packed_keys
+            continue
+        keys, packed_keys = pack(images, options.heads)
+        own, query_planes, packed_query = _queries(image, options)
+        maps, packed_maps = _differences(keys, search)
+        work = (own, query_planes, keys, results, maps, *numbers, search)
         run(search_rows, grid[0], *work, chunk=pieces(grid[0]))
         del packed_keys, packed_query, packed_maps
     return scores, offsets
