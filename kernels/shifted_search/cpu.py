@@ -52,7 +52,7 @@ from kernels.vector_planes import ROWS
 
 _ANCHOR = {name: ANCHORS.index(name) for name in ANCHORS}
 _NO_MAPS = Differences(0, 0, 0, 0, 0)
-_SAMPLED = 16  # rows of tiles whose windows are looked at before a search
+_SAMPLED = 8  # rows of tiles whose windows are looked at before a search
 _MOST_GROUPS = 1.5  # for each tile, on the average: with more, single queries are quicker
 _BAND = 16  # the fewest rows of an image that a thread adds to at a time
 

@@ -44,6 +44,7 @@ _PLACED = len(PLACED) * _VECTOR
 _LEFT, _TOP, _USED = (PLACED.index(name) * _VECTOR for name in ("left", "top", "used"))
 REACH = 7  # the most that displacements of a group differ: see vector_planes.mix_windows
 _NEAR = REACH // 2
+_MANY = 4  # groups of a tile; how many more there are makes no difference
 
 
 class KeyPlanes(NamedTuple):
@@ -153,7 +154,7 @@ def next_group(rows, t):
 
 @compiled
 def groups_of_tiles(start, stop, flow, plane, every, s):
-    """(groups, tiles) in every ``every``-th row of tiles start .. stop - 1."""
+    """(groups, tiles) in every ``every``-th row of tiles start .. stop - 1; groups up to a few."""
     memory = np.zeros(lay_out_tile(64, s)[1], np.uint8)
     t, _ = lay_out_tile(memory.ctypes.data, s)
     groups = tiles = 0
@@ -168,8 +169,10 @@ def groups_of_tiles(start, stop, flow, plane, every, s):
                 groups += 1
                 continue
             await_all(rows, t)
-            while next_group(rows, t) > 0:
-                groups += 1
+            found = 0
+            while found < _MANY and next_group(rows, t) > 0:
+                found += 1
+            groups += found
     memory[0] = 0  # the last use: numba frees an array after it
     return groups, tiles
 
