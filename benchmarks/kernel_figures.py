@@ -13,8 +13,15 @@ def held_to(
     ceilings: dict[str, float],
     apart: dict[str, float],
     small: dict[str, dict[tuple[int, int], float]],
+    growth: dict[tuple[str, str], tuple[float, float, float]] | None = None,
 ) -> list[Figure]:
-    """Figures with limits; on a GPU there are no limits but that nothing was refused."""
+    """Figures with limits; on a GPU there are no limits but that nothing was refused.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        rows, ceilings: as measured. apart, small, growth: of ``kernels.top_k_apart``,
+            ``small_images`` and ``linear_growth``.
+    """
     figures = [_refused(rows)]
     if device == "cuda":
         figures += [
@@ -23,7 +30,7 @@ def held_to(
             Figure("matrix product, bfloat16", ceilings["bfloat16_tflops"], "TFLOP/s"),
         ]
         return figures
-    return figures + _search(rows) + _apart(apart) + _linear(rows) + _small(small)
+    return figures + _search(rows) + _apart(apart) + _linear(rows, growth or {}) + _small(small)
 
 
 def _refused(rows: list[dict]) -> Figure:
@@ -118,16 +125,14 @@ def _share(name: str, apart: dict[str, float], milliseconds: float, limit: str) 
     return Figure(name, 100 * rate / apart["fma_gflops"], "%", limit=limit)
 
 
-def _linear(rows: list[dict]) -> list[Figure]:
+def _linear(
+    rows: list[dict], growth: dict[tuple[str, str], tuple[float, float, float]]
+) -> list[Figure]:
     found = _ours(rows, "linear_attention")
     figures = []
-    for key, label in (("forward_ms", "forward"), ("training_ms", "both ways")):
-        for small in found:
-            for large in found:
-                if _pixels(large) == 4 * _pixels(small):
-                    growth = large[key] / small[key]
-                    name = f"linear {_side(large)}: time over a quarter, {label}"
-                    figures.append(Figure(name, growth, "x", limit="<= 4.2"))
+    for (case, label), (median, low, high) in growth.items():
+        name = f"linear {case.split()[0]}: time over a quarter, {label}"
+        figures.append(Figure(name, median, "x", low, high, "<= 4.2"))
     for row in found:
         for key, label in (
             ("speedup_over", "forward"),

@@ -12,6 +12,7 @@ needs torch, triton and numpy alone, and prints one table.
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -30,6 +31,7 @@ from benchmarks.registry import Benchmark, Measured
 from benchmarks.timing import Pair, Times, interleaved, ratios
 
 ROUNDS = 5
+GROWTH_ROUNDS = 9
 CASE_SECONDS = {"cpu": 45.0, "cuda": 1.0}
 """No further round of a case begins after this long; the forward and the training have it each."""
 
@@ -57,7 +59,8 @@ def measure(options: dict) -> Measured:
             rows += found
         apart = top_k_apart() if device == "cpu" and not rows[0]["error"] else {}
         small = small_images() if device == "cpu" else {}
-        return Measured(held_to(device, rows, ceilings, apart, small), rows, ceilings)
+        growth = linear_growth(cases(device)) if device == "cpu" else {}
+        return Measured(held_to(device, rows, ceilings, apart, small, growth), rows, ceilings)
     finally:
         torch.set_num_threads(threads_before)
 
@@ -275,6 +278,31 @@ def small_images() -> dict[str, dict[tuple[int, int], float]]:
             ours, theirs = (times[c.name].total for c in contenders)
             found[key][size] = ratios(theirs, ours)[0]
     return found
+
+
+def linear_growth(found: list[Case]) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Linear attention's time over that at a quarter of the pixels, both sizes in turn.
+
+    The rows' times would be of minutes apart, and what else the machine does in between would be
+    in the ratio.
+
+    Returns:
+        (name of the larger case, "forward" or "both ways") -> median, lowest, highest of rounds.
+    """
+    found = [c for c in found if c.operator == "linear_attention" and c.dtype == "float32"]
+    growth = {}
+    for large in found:
+        for small in found:
+            if math.prod(large.size) != 4 * math.prod(small.size):
+                continue
+            for label, calls in (("forward", forward_calls), ("both ways", training_calls)):
+                pair = {}
+                for case in (small, large):
+                    ours = [c for c in case.contenders if c.ours]
+                    pair[case.name] = next(iter(calls(case, ours).values()))
+                times = interleaved(pair, GROWTH_ROUNDS, "cpu")
+                growth[large.name, label] = ratios(times[large.name].total, times[small.name].total)
+    return growth
 
 
 def _products(case: Case) -> Callable[[], float] | None:

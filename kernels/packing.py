@@ -48,8 +48,9 @@ def pack_row(source, half, channel, width, heads, depth, target, pixel, head):
     wide, deep = width // LANES * LANES, depth // LANES * LANES
     for h in range(heads):
         planes, out = source + h * depth * channel, target + h * head
-        for x in range(0, wide, LANES):
-            for c in range(0, deep, LANES):
+        # Along the row first: the CPU's prefetching follows as many planes as a vector has lanes.
+        for c in range(0, deep, LANES):
+            for x in range(0, wide, LANES):
                 start = planes + c * channel + x * size
                 if half:
                     transpose_half(start, channel, out + x * pixel + 4 * c, pixel)

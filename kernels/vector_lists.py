@@ -14,144 +14,15 @@ from kernels.vectors import (
     _FLOAT,
     _INDICES,
     _INT,
-    _LETTERS,
     _VECTOR,
     _WORD,
     _at,
     _broadcast,
     _load,
     _multiply_add,
-    _shuffle,
     _store,
     _word,
 )
-
-
-def _take_bits(context, builder, signature, arguments):
-    """``take_cells`` for any CPU: one cell after the other."""
-    cells, left, top, _, start, row, pixel, table, weights, slots = arguments
-    empty = ir.Constant(_VECTOR, [-0.0] * LANES)
-    nothing = ir.Constant(_INDICES, [-(1 << 31)] * LANES)
-    start = builder.add(start, builder.add(builder.mul(top, row), builder.mul(left, pixel)))
-    fifteen = _word(15)
-    # The words of 64 cells that hold numbers, one after the other: the loop over their bits is
-    # then a single one, whose end the CPU foresees best.
-    pairs = cgutils.alloca_once(builder, ir.ArrayType(_WORD, 10))
-    pairs = builder.ptrtoint(pairs, _WORD)
-    total, held_words = _word(0), _word(0)
-    for word in range(4):
-        bits = _word(0)
-        for i in range(64 // LANES):
-            place = word * 256 + i * _BYTES
-            held = _load(builder, cells, _INDICES, place)
-            filled = builder.icmp_signed("!=", held, nothing)
-            filled = builder.zext(builder.bitcast(filled, ir.IntType(LANES)), _WORD)
-            bits = builder.or_(bits, builder.shl(filled, _word(LANES * i)))
-        total = builder.add(total, builder.ctpop(bits))
-        entry = builder.add(pairs, builder.mul(held_words, _word(16)))
-        builder.store(bits, _at(builder, entry, _WORD), align=8)
-        entry = builder.add(entry, _word(8))
-        builder.store(_word(64 * word), _at(builder, entry, _WORD), align=8)
-        some = builder.icmp_unsigned("!=", bits, _word(0))
-        held_words = builder.add(held_words, builder.zext(some, _WORD))
-    current = cgutils.alloca_once_value(builder, _load(builder, pairs, _WORD))
-    pair = cgutils.alloca_once_value(builder, pairs)
-    with cgutils.for_range(builder, total, intp=_WORD) as loop:
-        bits, at = builder.load(current), builder.load(pair)
-        bit = builder.cttz(bits, ir.Constant(ir.IntType(1), 1))
-        cell = builder.add(_load(builder, at, _WORD, 8), bit)
-        bits = builder.and_(bits, builder.sub(bits, _word(1)))
-        done = builder.icmp_unsigned("==", bits, _word(0))
-        following = builder.add(at, builder.select(done, _word(16), _word(0)))
-        builder.store(following, pair)
-        after = _load(builder, following, _WORD)
-        builder.store(builder.select(done, after, bits), current)
-        dx = builder.and_(builder.sub(cell, left), fifteen)
-        dy = builder.and_(builder.sub(builder.lshr(cell, _word(4)), top), fifteen)
-        place = builder.add(builder.mul(dy, row), builder.mul(dx, pixel))
-        entry = builder.add(table, builder.mul(loop.index, _word(8)))
-        builder.store(builder.add(start, place), _at(builder, entry, _WORD), align=8)
-        value = _load(builder, builder.add(cells, builder.mul(cell, _word(4))), _FLOAT)
-        _store(builder, value, builder.add(weights, builder.mul(loop.index, _word(4))))
-        slot = builder.add(slots, builder.mul(cell, _word(4)))
-        _store(builder, builder.trunc(loop.index, _INT), slot)
-    for i in range(256 // LANES):
-        _store(builder, empty, cells, i * _BYTES)
-    return total
-
-
-def _take_rows(context, builder, signature, arguments):
-    """``take_cells`` for CPUs that can move chosen lanes of 16 together: a row at a time."""
-    cells, left, top, bottom, start, row, pixel, table, weights, slots = arguments
-    half = ir.VectorType(_WORD, 8)
-
-    def chosen(operation, kind, value, mask):
-        name = f"llvm.x86.avx512.mask.{operation}.v{kind.count}{_LETTERS[kind.element]}"
-        move = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind, kind, mask.type]), name
-        )
-        return builder.call(move, [value, ir.Constant(kind, [0] * kind.count), mask])
-
-    def spread_out(scalar):
-        single = builder.insert_element(
-            ir.Constant(half, ir.Undefined), scalar, ir.Constant(_INT, 0)
-        )
-        return _shuffle(builder, single, single, [0] * 8)
-
-    fifteen = spread_out(_word(15))
-    columns = []
-    for first in (0, 8):
-        lanes = ir.Constant(half, list(range(first, first + 8)))
-        dx = builder.and_(builder.sub(lanes, spread_out(left)), fifteen)
-        columns.append(builder.add(builder.mul(dx, spread_out(pixel)), spread_out(start)))
-    left_at = builder.mul(left, pixel)
-    iota = ir.Constant(_INDICES, list(range(LANES)))
-    count = cgutils.alloca_once_value(builder, _word(0))
-    rows = builder.add(builder.sub(bottom, top), _word(1))
-    with cgutils.for_range(builder, rows, intp=_WORD) as loop:
-        y = builder.add(top, loop.index)
-        at = builder.mul(builder.and_(y, _word(15)), _word(64))
-        place = builder.add(cells, at)
-        held = _load(builder, place)
-        nothing = ir.Constant(_INDICES, [-(1 << 31)] * LANES)
-        filled = builder.icmp_signed("!=", builder.bitcast(held, _INDICES), nothing)
-        n = builder.load(count)
-        _store(
-            builder,
-            chosen("compress", _VECTOR, held, filled),
-            builder.add(weights, builder.mul(n, _word(4))),
-        )
-        numbers = _broadcast(builder, builder.trunc(n, _INT), _INDICES)
-        numbers = chosen("expand", _INDICES, builder.add(iota, numbers), filled)
-        _store(builder, numbers, builder.add(slots, at))
-        line = spread_out(builder.add(builder.mul(y, row), left_at))
-        for first, column in zip((0, 8), columns, strict=True):
-            lanes = list(range(first, first + 8))
-            some = _shuffle(builder, filled, filled, lanes)
-            offsets = chosen("compress", half, builder.add(column, line), some)
-            _store(builder, offsets, builder.add(table, builder.mul(n, _word(8))))
-            bits = builder.zext(builder.bitcast(some, ir.IntType(8)), _WORD)
-            n = builder.add(n, builder.ctpop(bits))
-        builder.store(n, count)
-        _store(builder, ir.Constant(_VECTOR, [-0.0] * LANES), place)
-    return builder.load(count)
-
-
-@intrinsic
-def take_cells(typing, cells, left, top, bottom, start, row, pixel, table, weights, slots):
-    """List the cells of a square that hold a number, and empty them: how many there are.
-
-    Args:
-        cells: [16][16] float32; -0.0 is an empty one. Cell (y & 15, x & 15) belongs to the pixel
-            (y, x), top <= y <= bottom < top + 16, left <= x < left + 16.
-        start, row, pixel: pixel (y, x) is at start + y * row + x * pixel, which goes to ``table``
-            (int64); the number goes to ``weights``.
-        slots: int32 [256]: receives each listed cell's place in the list.
-
-    Writes up to 16 numbers beyond the list's end.
-    """
-
-    return types.intp(*[types.intp] * 10), _take_rows if LANES == 16 else _take_bits
 
 
 @intrinsic
@@ -185,6 +56,24 @@ def clear(typing, address, size):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def fill(typing, address, number, vectors):
+    """Write a float32 to all lanes of ``vectors`` vectors.
+
+    A loop over the lanes would be turned into slow scattered stores.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        address, number, vectors = arguments
+        number = _broadcast(builder, number)
+        with cgutils.for_range(builder, vectors, intp=_WORD) as loop:
+            at = builder.mul(loop.index, _word(_BYTES))
+            _store(builder, number, builder.add(address, at))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.float32, types.intp), codegen
 
 
 @intrinsic

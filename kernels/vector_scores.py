@@ -16,6 +16,7 @@ from kernels.vectors import (
     _HELD,
     _INDICES,
     _INT,
+    _LETTERS,
     _VECTOR,
     _WORD,
     _at,
@@ -347,9 +348,9 @@ def positions(typing, offsets, coefficients, sizes, own_x, own_y, step_x, step_y
             the step, the only reference to list or -1.
         own_x, own_y: what offsets are relative to. step_x, step_y: added afterwards.
         out: [groups of LANES][len(PLACES)][LANES] float32 or int32. The corners a, b, c, d are top
-            left, top right, bottom left, bottom right, numbered 16 * (y & 15) + (x & 15). A
-            position that is left out has the rows -1.
-        box: int32 [6]: least and largest x, y and reference; least > largest where there is none.
+            left, top right, bottom left, bottom right; where they stand in a list is left to
+            ``list_corners``. A position that is left out has the rows -1.
+        box: int32 [2]: least and largest y; least > largest where there is none.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -361,7 +362,7 @@ def positions(typing, offsets, coefficients, sizes, own_x, own_y, step_x, step_y
         huge = (1 << 31) - 1
         ends = [
             cgutils.alloca_once_value(builder, _every(builder, value, _INDICES))
-            for value in (huge, -huge) * 3
+            for value in (huge, -huge)
         ]
         whole = builder.udiv(builder.add(count, _word(LANES - 1)), _word(LANES))
         several = builder.icmp_signed("==", parts, _word(3))
@@ -423,26 +424,15 @@ def positions(typing, offsets, coefficients, sizes, own_x, own_y, step_x, step_y
                 builder.store(_masked_load(builder, place, used), weight)
             weight = builder.load(weight)
             used = builder.and_(used, builder.fcmp_unordered("!=", weight, _every(builder, 0.0)))
-            for slots, low, high in zip(
-                (ends[:2], ends[2:4], ends[4:]), (x0, y0, r), (x1, y1, r), strict=True
-            ):
-                for slot, value, relation in zip(slots, (low, high), "<>", strict=True):
-                    best = builder.load(slot)
-                    better = builder.and_(used, builder.icmp_signed(relation, value, best))
-                    builder.store(builder.select(better, value, best), slot)
+            for slot, value, relation in zip(ends, (y0, y1), "<>", strict=True):
+                best = builder.load(slot)
+                better = builder.and_(used, builder.icmp_signed(relation, value, best))
+                builder.store(builder.select(better, value, best), slot)
             none = _every(builder, -1, _INDICES)
-            fifteen, four = _every(builder, 15, _INDICES), _every(builder, 4, _INDICES)
-            upper, lower = (builder.shl(builder.and_(y, fifteen), four) for y in (y0, y1))
-            x0_, x1_ = builder.and_(x0, fifteen), builder.and_(x1, fifteen)
-            one, nothing = _every(builder, 1.0), _every(builder, 0.0)
+            one = _every(builder, 1.0)
             gx, gy = builder.fsub(one, fx), builder.fsub(one, fy)
             above, below = builder.fmul(weight, gy), builder.fmul(weight, fy)
-            # Adding 0 makes 0 of -0, which means an empty cell.
-            weights = [
-                builder.fadd(builder.fmul(level, share), nothing)
-                for level in (above, below)
-                for share in (gx, fx)
-            ]
+            weights = [builder.fmul(level, share) for level in (above, below) for share in (gx, fx)]
             values = [
                 x0,
                 x1,
@@ -453,14 +443,15 @@ def positions(typing, offsets, coefficients, sizes, own_x, own_y, step_x, step_y
                 fy,
                 sign_x,
                 sign_y,
-                *(builder.or_(row, column) for row in (upper, lower) for column in (x0_, x1_)),
+                *[None] * 4,
                 *weights,
             ]
             target = builder.add(out, builder.mul(loop.index, _word(len(PLACES) * _BYTES)))
             for i, value in enumerate(values):
-                _store(builder, value, target, i * _BYTES)
+                if value is not None:
+                    _store(builder, value, target, i * _BYTES)
         for i, slot in enumerate(ends):
-            name = f"llvm.vector.reduce.{('smin', 'smax')[i % 2]}.v{LANES}i32"
+            name = f"llvm.vector.reduce.{('smin', 'smax')[i]}.v{LANES}i32"
             reduce = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(_INT, [_INDICES]), name
             )
@@ -468,3 +459,125 @@ def positions(typing, offsets, coefficients, sizes, own_x, own_y, step_x, step_y
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 9), codegen
+
+
+def _field(name: str) -> int:
+    """Where ``positions`` writes a kind of numbers, in bytes."""
+    return PLACES.index(name) * _BYTES
+
+
+_CORNERS = tuple(
+    zip("abcd", ("top", "top", "bottom", "bottom"), ("left", "right") * 2, strict=True)
+)
+
+
+def _list_lanes(context, builder, signature, arguments):
+    """``list_corners`` for any CPU: one corner after the other."""
+    kept, groups, reference, row, pixel, low, high, table, weights = arguments
+    count = cgutils.alloca_once_value(builder, _word(0))
+    lanes = builder.mul(groups, _word(LANES))
+    for name, level, side in _CORNERS:
+        with cgutils.for_range(builder, lanes, intp=_WORD) as loop:
+            group = builder.udiv(loop.index, _word(LANES))
+            lane = builder.mul(builder.urem(loop.index, _word(LANES)), _word(4))
+            place = builder.mul(group, _word(len(PLACES) * _BYTES))
+            place = builder.add(kept, builder.add(place, lane))
+
+            def number(field, place=place):
+                return builder.sext(_load(builder, place, _INT, _field(field)), _WORD)
+
+            y = number(level)
+            inside = builder.and_(
+                builder.icmp_signed("<=", low, y), builder.icmp_signed("<", y, high)
+            )
+            with builder.if_then(inside):
+                n = builder.load(count)
+                offset = builder.add(builder.mul(y, row), builder.mul(number(side), pixel))
+                offset = builder.add(offset, builder.mul(number("reference"), reference))
+                entry = builder.add(table, builder.mul(n, _word(8)))
+                builder.store(offset, _at(builder, entry, _WORD), align=8)
+                weight = _load(builder, place, _FLOAT, _field(f"weight_{name}"))
+                _store(builder, weight, builder.add(weights, builder.mul(n, _word(4))))
+                _store(builder, builder.trunc(n, _INT), place, _field(name))
+                builder.store(builder.add(n, _word(1)), count)
+    return builder.load(count)
+
+
+def _list_vectors(context, builder, signature, arguments):
+    """``list_corners`` for CPUs that can move chosen lanes of 16 together."""
+    kept, groups, reference, row, pixel, low, high, table, weights = arguments
+    half = ir.VectorType(_WORD, LANES // 2)
+    halves = [list(range(first, first + LANES // 2)) for first in (0, LANES // 2)]
+
+    def chosen(operation, kind, value, mask):
+        name = f"llvm.x86.avx512.mask.{operation}.v{kind.count}{_LETTERS[kind.element]}"
+        move = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind, kind, mask.type]), name
+        )
+        return builder.call(move, [value, ir.Constant(kind, [0] * kind.count), mask])
+
+    def spread_out(scalar):
+        single = builder.insert_element(
+            ir.Constant(half, ir.Undefined), scalar, ir.Constant(_INT, 0)
+        )
+        return _shuffle(builder, single, single, [0] * half.count)
+
+    reference, row, pixel = (spread_out(step) for step in (reference, row, pixel))
+    low, high = (_broadcast(builder, builder.trunc(x, _INT), _INDICES) for x in (low, high))
+    iota = ir.Constant(_INDICES, list(range(LANES)))
+    count = cgutils.alloca_once_value(builder, _word(0))
+    with cgutils.for_range(builder, groups, intp=_WORD) as loop:
+        place = builder.add(kept, builder.mul(loop.index, _word(len(PLACES) * _BYTES)))
+
+        def offsets(field, step):
+            numbers = _load(builder, place, _INDICES, _field(field))
+            parts = [_shuffle(builder, numbers, numbers, lanes) for lanes in halves]
+            return [builder.mul(builder.sext(part, half), step) for part in parts]
+
+        start = offsets("reference", reference)
+        parts = {side: offsets(side, pixel) for side in ("left", "right")}
+        for level in ("top", "bottom"):
+            pairs = zip(start, offsets(level, row), strict=True)
+            parts[level] = [builder.add(a, b) for a, b in pairs]
+        for name, level, side in _CORNERS:
+            y = _load(builder, place, _INDICES, _field(level))
+            inside = builder.and_(
+                builder.icmp_signed("<=", low, y), builder.icmp_signed("<", y, high)
+            )
+            n = builder.load(count)
+            weight = chosen(
+                "compress",
+                _VECTOR,
+                _load(builder, place, _VECTOR, _field(f"weight_{name}")),
+                inside,
+            )
+            _store(builder, weight, builder.add(weights, builder.mul(n, _word(4))))
+            numbers = _broadcast(builder, builder.trunc(n, _INT), _INDICES)
+            numbers = chosen("expand", _INDICES, builder.add(iota, numbers), inside)
+            _store(builder, numbers, place, _field(name))
+            for lanes, a, b in zip(halves, parts[level], parts[side], strict=True):
+                some = _shuffle(builder, inside, inside, lanes)
+                listed = chosen("compress", half, builder.add(a, b), some)
+                _store(builder, listed, builder.add(table, builder.mul(n, _word(8))))
+                bits = builder.zext(builder.bitcast(some, ir.IntType(LANES // 2)), _WORD)
+                n = builder.add(n, builder.ctpop(bits))
+            builder.store(n, count)
+    return builder.load(count)
+
+
+@intrinsic
+def list_corners(typing, kept, groups, reference, row, pixel, low, high, table, weights):
+    """List the corners of positions in the rows low .. high - 1 of an image: how many there are.
+
+    Positions of a query may share corners, and list them more than once: to find out takes longer
+    than to read a pixel again.
+
+    Args:
+        kept: [groups][len(PLACES)][LANES] of ``positions``; a, b, c, d receive each listed corner's
+            place in the list.
+        reference, row, pixel: the image's steps in bytes.
+        table: int64, receives where the corners' pixels are; weights: float32.
+
+    Writes up to LANES entries beyond the list's end.
+    """
+    return types.intp(*[types.intp] * 9), _list_vectors if LANES == 16 else _list_lanes

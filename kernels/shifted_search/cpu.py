@@ -1,5 +1,4 @@
-"""The CPU back end: torch tensors in, compiled code of cpu_search.py and cpu_bilinear.py, tensors
-out.
+"""The CPU back end: torch tensors in, compiled code of the other cpu_*.py files, tensors out.
 
 One image of the batch is worked on after another, its rows on torch.get_num_threads() threads.
 Results do
@@ -9,6 +8,7 @@ not depend on the number of threads: whoever adds to an image owns the rows it a
 import math
 import statistics
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels import pages
 from kernels.jit import LANES, address, padded, pieces, run
-from kernels.packing import NO_PLANES, NOTHING, pack, room_for, rows_of
+from kernels.packing import NO_PLANES, NOTHING, Planes, pack, room_for, rows_of
 from kernels.shifted_search.core import components, offsets_to_centre, softmax_backward
 from kernels.shifted_search.cpu_attention import (
     reflect_gradients,
@@ -31,6 +31,13 @@ from kernels.shifted_search.cpu_bilinear import (
     reach_rows,
     spread_rows,
 )
+from kernels.shifted_search.cpu_planes import (
+    KeyPlanes,
+    groups_of_tiles,
+    pack_planes,
+    products_planes,
+    search_planes,
+)
 from kernels.shifted_search.cpu_search import (
     Differences,
     Results,
@@ -41,9 +48,12 @@ from kernels.shifted_search.cpu_search import (
     softmax_rows,
 )
 from kernels.shifted_search.options import ANCHORS, GatherOptions, SearchOptions
+from kernels.vector_planes import ROWS
 
 _ANCHOR = {name: ANCHORS.index(name) for name in ANCHORS}
 _NO_MAPS = Differences(0, 0, 0, 0, 0)
+_SAMPLED = 8  # rows of tiles whose windows are looked at before a search
+_MOST_GROUPS = 1.5  # for each tile, on the average: with more, single queries are quicker
 _BAND = 16  # the fewest rows of an image that a thread adds to at a time
 
 
@@ -67,9 +77,6 @@ def _search_images(
     numbers = np.float32(options.search_stride), np.float32(scale)
     flow = flow.detach().float().contiguous()
     for item in range(batch):
-        keys, packed_keys = pack(key[item].detach(), options.heads)
-        own, planes, packed_query = _queries(query[item].detach(), options)
-        maps, packed_maps = _differences(keys, search)
         results = Results(
             address(flow[item]),
             address(scores[item]),
@@ -77,35 +84,97 @@ def _search_images(
             *grid,
             *offsets.shape[-2:],
         )
-        work = (own, planes, keys, results, maps, *numbers, search)
+        image, images = query[item].detach(), key[item].detach()
+        planes = _smooth_planes(image, images, flow[item], options, search)
+        if planes is not None:
+            keys, packed_keys = _key_planes(planes[1], search)
+            work = (planes[0], keys, results, np.float32(scale), search)
+            count = -(-search.height // ROWS)
+            run(search_planes, count, *work, chunk=pieces(count))
+            del packed_keys
+            continue
+        keys, packed_keys = pack(images, options.heads)
+        own, query_planes, packed_query = _queries(image, options)
+        maps, packed_maps = _differences(keys, search)
+        work = (own, query_planes, keys, results, maps, *numbers, search)
         run(search_rows, grid[0], *work, chunk=pieces(grid[0]))
         del packed_keys, packed_query, packed_maps
     return scores, offsets
 
 
-def products_seconds(query: Tensor, key: Tensor, flow: Tensor, window: int, repeats: int) -> float:
-    """Median seconds that the dot products of a search take, and nothing else of it.
+def _smooth_planes(
+    query: Tensor, key: Tensor, flow: Tensor, options: SearchOptions, search: Search
+) -> tuple[Planes, Planes] | None:
+    """How cpu_planes.py reads the images, or None where cpu_search.py is better at it.
 
-    Windows that stick out of the image are moved into it.
+    Args:
+        query: [C, H, W]. key: [R, C, H, W]. flow: [R, 2, H, W].
+    """
+    plain = SearchOptions(
+        options.window, options.topk, heads=options.heads, positions=options.positions
+    )
+    if key.shape[0] > 1 or replace(options, per_reference=False) != plain:
+        return None
+    (_, query_planes, _), (_, key_planes, _) = (
+        rows_of(x, options.heads) if x.stride(2) == 1 else (None, NO_PLANES, None)
+        for x in (query, key[0])
+    )
+    if not (query_planes.address and key_planes.address):
+        return None
+    count = -(-search.height // ROWS)
+    plane = 4 * search.height * search.width
+    sampled = (address(flow), plane, -(-count // _SAMPLED), search)
+    groups, tiles = groups_of_tiles(0, count, *sampled)
+    return (query_planes, key_planes) if groups < _MOST_GROUPS * tiles else None
+
+
+def _key_planes(planes: Planes, search: Search) -> tuple[KeyPlanes, Tensor]:
+    """A key copied to how cpu_planes.py reads it, and what must be kept as long as it is used."""
+    channels = search.heads * search.depth
+    # Rows of an odd number of vectors, so that the planes' do not compete for the same places in
+    # the cache; and room for lanes that read beyond what they need.
+    wide = padded(search.width + 1) | LANES
+    slack = padded(search.span) + 2 * LANES
+    room = pages.empty(channels * search.height * wide + 2 * slack)
+    keys = KeyPlanes(address(room) + 4 * slack, 4 * channels * wide, 4 * wide)
+    work = (planes, search.width, channels, keys)
+    run(pack_planes, search.height, *work, chunk=pieces(search.height))
+    return keys, room
+
+
+def products_seconds(query: Tensor, key: Tensor, flow: Tensor, window: int, repeats: int) -> float:
+    """Median seconds that the dot products of a search take, and nothing else of it but, where
+    queries are taken tile by tile, what places the windows and copies the tiles.
 
     Args:
         query, key: [1, C, H, W]. flow: [1, 2, H, W]. window: of the search.
         repeats: how often it is measured.
     """
-    height, width = query.shape[-2:]
-    span = window + 1
-    own, packed_query = pack(query.detach(), 1)
-    keys, packed_key = pack(key.detach(), 1)
-    lines, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    first = torch.floor(flow[0] + torch.stack((columns, lines)) - window // 2).long()
-    left, top = first[0].clamp(0, width - span), first[1].clamp(0, height - span)
-    work = (own, keys, (top * keys.row + left * keys.pixel).numpy(), span)
+    options = SearchOptions(window, 1)
+    search = _search(query, key[:, None], options, 0)
+    flow = flow.detach().float().contiguous()
+    planes = _smooth_planes(query[0].detach(), key.detach(), flow, options, search)
+    if planes is not None:
+        keys, packed_key = _key_planes(planes[1], search)
+        count = -(-search.height // ROWS)
+        kernel, work = products_planes, (planes[0], keys, address(flow), search)
+    else:
+        count, span = search.height, search.span
+        own, packed_query = pack(query.detach(), 1)
+        keys, packed_key = pack(key.detach(), 1)
+        places = torch.meshgrid(
+            torch.arange(search.height), torch.arange(search.width), indexing="ij"
+        )
+        first = torch.floor(flow[0] + torch.stack(places[::-1]) - window // 2).long()
+        left, top = first[0].clamp(0, search.width - span), first[1].clamp(0, search.height - span)
+        kernel = products_rows
+        work = (own, keys, (top * keys.row + left * keys.pixel).numpy(), span)
     seconds = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        run(products_rows, height, *work, chunk=pieces(height))
+        run(kernel, count, *work, chunk=pieces(count))
         seconds.append(time.perf_counter() - started)
-    del packed_query, packed_key
+    del packed_key
     return statistics.median(seconds[1:])  # the first may have compiled
 
 

@@ -74,8 +74,8 @@ def value_queries(
         w = beside(first, n)
         own = u + n * step
         dots(own, base, w.table, w.results, whole(listed(w)), image.vectors)
-        low = min(low, np.int64(get_int(w.box + 8)))
-        high = max(high, np.int64(get_int(w.box + 12)))
+        low = min(low, np.int64(get_int(w.box)))
+        high = max(high, np.int64(get_int(w.box + 4)))
     for n in range(number):
         w = beside(first, n)
         index = list_index(h, y, x + n, s)

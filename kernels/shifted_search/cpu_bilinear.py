@@ -29,20 +29,17 @@ from kernels.vector_lists import (
     put_float,
     put_int,
     put_word,
-    take_cells,
 )
-from kernels.vector_scores import PLACES, positions
+from kernels.vector_scores import PLACES, list_corners, positions
 from kernels.vectors import dots, spread, weighted_sum
 
 _CORNERS = 4
 TOGETHER = 4  # queries, worked on step by step
 _ROWS = 4  # of a result, summed up at a time
-_CELLS = 256
 _STEP = 4 * LANES  # from one of a position's numbers to the next
 _GROUP = _STEP * len(PLACES)  # from LANES positions to the next
-_TOP, _BOTTOM, _REFERENCE, _CELL, _WEIGHT, _FX, _FY, _SIGN_X, _SIGN_Y = (
-    _STEP * PLACES.index(name)
-    for name in ("top", "bottom", "reference", "a", "weight_a", "fx", "fy", "sign_x", "sign_y")
+_CORNER, _FX, _FY, _SIGN_X, _SIGN_Y = (
+    _STEP * PLACES.index(name) for name in ("a", "fx", "fy", "sign_x", "sign_y")
 )
 
 
@@ -86,11 +83,9 @@ class Work(NamedTuple):
     table: int  # int64: where the pixels are, in bytes from the image's beginning
     weights: int
     results: int  # their products
-    cells: int  # [16][16]: see ``list_pixels``
-    slots: int  # int32 [256]: the cells' places in the list; then numbers that mean themselves
     kept: int  # [groups of LANES][len(PLACES)][LANES]: see vectors.positions
     sizes: int  # int64 [8]: likewise; then how long the list is
-    box: int  # int32 [6]: likewise
+    box: int  # int32 [2]: likewise
     pixel: int  # a pixel's channels
     size: int  # not an address: bytes from one of the queries worked on together to the next
 
@@ -166,15 +161,13 @@ def lay_out_lists(start, s):
     table = -(-start // 64) * 64
     weights = table + 8 * entries
     results = weights + 4 * entries
-    cells = -(-(results + 4 * entries) // 64) * 64
-    slots = cells + 4 * _CELLS
-    kept = -(-(slots + 4 * (_CELLS + entries)) // 64) * 64
+    kept = -(-(results + 4 * entries) // 64) * 64
     groups = -(-s.kept // LANES)
     sizes = kept + groups * _GROUP
     box = sizes + 64
     pixel = box + 64
     size = -(-(pixel + 4 * (s.depth + 2 * LANES) - table) // 64) * 64
-    w = Work(table, weights, results, cells, slots, kept, sizes, box, pixel, size)
+    w = Work(table, weights, results, kept, sizes, box, pixel, size)
     return w, table + TOGETHER * size
 
 
@@ -186,8 +179,6 @@ def beside(w, n):
         w.table + more,
         w.weights + more,
         w.results + more,
-        w.cells + more,
-        w.slots + more,
         w.kept + more,
         w.sizes + more,
         w.box + more,
@@ -198,26 +189,15 @@ def beside(w, n):
 
 @part
 def prepare(first, s):
-    """Make the memory of ``lay_out_lists`` ready: no cell holds a number."""
+    """Make the memory of ``lay_out_lists`` ready."""
     for n in range(TOGETHER):
         w = beside(first, n)
-        for cell in range(_CELLS):
-            put_float(w.cells + 4 * cell, -np.float32(0))
-        for entry in range(_CORNERS * s.kept + 2 * LANES):
-            put_int(w.slots + 4 * (_CELLS + entry), np.int32(entry))
         put_word(w.sizes, s.kept)
         put_word(w.sizes + 8, s.components)
         put_word(w.sizes + 16, s.width)
         put_word(w.sizes + 24, s.height)
         put_word(w.sizes + 32, s.references)
         put_word(w.sizes + 40, s.clamp)
-
-
-@part
-def add_cell(w, place, number):
-    """Add the weight of a corner to its cell; where a position's numbers are, and which corner."""
-    cell = w.cells + 4 * np.int64(get_int(place + _CELL + _STEP * number))
-    put_float(cell, get_float(cell) + get_float(place + _WEIGHT + _STEP * number))
 
 
 @part
@@ -228,14 +208,16 @@ def place_of(w, k):
 
 @stage
 def list_queries(y, x, number, h, dy, dx, low, high, only, unit, lists, image, first, s):
-    """``list_pixels`` for the queries x .. x + number - 1: a step for all of them before the next,
-    since each step waits for the results of the one before. The lists' lengths: ``listed``.
+    """List the corners of the positions of the queries x .. x + number - 1, and what they weigh: a
+    step for all of them before the next, since each step waits for the results of the one before.
+    The lists' lengths: ``listed``.
 
     Args:
+        low, high: the rows of the image to list.
         only: the reference to list, or -1.
         unit: 1: all coefficients are 1; else positions whose coefficient is 0 are left out.
+        image: Layout of the image that the lists are for.
         first: Work of the first query.
-        The others as in ``list_pixels``.
     """
     for n in range(number):
         w = beside(first, n)
@@ -247,65 +229,17 @@ def list_queries(y, x, number, h, dy, dx, low, high, only, unit, lists, image, f
         positions(offsets, coefficients, w.sizes, own_x, own_y, dx, dy, w.kept, w.box)
     for n in range(number):
         w = beside(first, n)
-        put_word(w.sizes + 56, list_pixels(low, high, image, w, s))
+        groups = (s.kept + LANES - 1) // LANES
+        steps = image.reference, image.row, image.pixel
+        count = list_corners(w.kept, groups, *steps, low, high, w.table, w.weights)
+        pad_list(w.table, w.weights, count)
+        put_word(w.sizes + 56, count)
 
 
 @part
 def listed(w):
     """How long a query's list is."""
     return get_word(w.sizes + 56)
-
-
-@part
-def list_pixels(low, high, image, w, s):
-    """List the pixels that a query's positions lie between, with the sums of their weights.
-
-    Positions of one query mostly share corners; each pixel stands once, so that it is read, or
-    written, once. The weights are summed in a square of 16 x 16 cells; a query whose positions
-    spread further, or over several references, lists every corner by itself.
-
-    Args:
-        low, high: the rows of the image to list.
-        image: Layout of the image that the list is for.
-        w: with what ``positions`` found.
-
-    Returns:
-        how many pixels are listed.
-    """
-    left, right = np.int64(get_int(w.box)), np.int64(get_int(w.box + 4))
-    top, bottom = np.int64(get_int(w.box + 8)), np.int64(get_int(w.box + 12))
-    r_low, r_high = np.int64(get_int(w.box + 16)), np.int64(get_int(w.box + 20))
-    if right - left < 16 and bottom - top < 16 and r_low >= r_high:
-        if r_low > r_high:
-            return 0
-        for k in range(s.kept):
-            place = place_of(w, k)
-            if low <= get_int(place + _TOP) < high:
-                add_cell(w, place, 0)
-                add_cell(w, place, 1)
-            if low <= get_int(place + _BOTTOM) < high:
-                add_cell(w, place, 2)
-                add_cell(w, place, 3)
-        start = r_low * image.reference
-        count = take_cells(
-            w.cells, left, top, bottom, start, image.row, image.pixel, w.table, w.weights, w.slots
-        )
-        pad_list(w.table, w.weights, count)
-        return count
-    count = 0
-    for k in range(s.kept):
-        place = place_of(w, k)
-        for number in range(_CORNERS):
-            row = np.int64(get_int(place + _TOP + _STEP * (number // 2)))
-            put_int(place + _CELL + _STEP * number, np.int32(_CELLS + count))
-            if low <= row < high:
-                column = np.int64(get_int(place + _STEP * (number % 2)))
-                offset = np.int64(get_int(place + _REFERENCE)) * image.reference
-                weight = get_float(place + _WEIGHT + _STEP * number)
-                offset += row * image.row + column * image.pixel
-                count = put_corner(w, count, offset, weight)
-    pad_list(w.table, w.weights, count)
-    return count
 
 
 @part
@@ -390,7 +324,7 @@ def keep_position(w, k, corners):
     _, _, fx, sign_x, _, _, fy, sign_y, _ = corners
     place = place_of(w, k)
     for number in range(_CORNERS):
-        put_int(place + _CELL + _STEP * number, np.int32(_CELLS + _CORNERS * k + number))
+        put_int(place + _CORNER + _STEP * number, np.int32(_CORNERS * k + number))
     put_float(place + _FX, fx)
     put_float(place + _FY, fy)
     put_float(place + _SIGN_X, -sign_x)
@@ -419,8 +353,7 @@ def measure_query(y, x, h, dy, dx, own, base, image, lists, w, s):
 @part
 def result(w, place, number):
     """The product of a corner of a position whose numbers are at an address."""
-    cell = np.int64(get_int(place + _CELL + _STEP * number))
-    return get_float(w.results + 4 * np.int64(get_int(w.slots + 4 * cell)))
+    return get_float(w.results + 4 * np.int64(get_int(place + _CORNER + _STEP * number)))
 
 
 @part

@@ -27,6 +27,7 @@ from kernels.packing import own_row, row_bytes
 from kernels.vector_lists import (
     copy,
     exponentials,
+    fill,
     get_float,
     get_int,
     get_word,
@@ -490,8 +491,7 @@ def search_block(row, y, x, count, h, query, key, results, maps, stride, scale, 
         skipped = 1 if s.anchor == ANCHOR_QUERY and (r == 0 or not s.per_reference) else 0
         kept = s.topk - skipped
         if s.per_reference or r == 0:
-            for i in range(0, 4 * kept * LANES, 4):
-                put_float(w.best + i, np.float32(np.nan))
+            fill(w.best, np.float32(np.nan), kept)
         if kept > 0:
             first = 0 if s.per_reference else r * area
             keep_best(w.across, area, first, w.best, w.indices, kept)
