@@ -274,7 +274,7 @@ def small_images() -> dict[str, dict[tuple[int, int], float]]:
         five = next(c for c in case.contenders if c.name == "five lines")
         contenders = [kernel_cases.default_linear(), five]
         for key, calls in (("forward", forward_calls), ("both ways", training_calls)):
-            times = interleaved(calls(case, contenders), 2 * ROUNDS, "cpu")
+            times = interleaved(calls(case, contenders), 6 * ROUNDS, "cpu")
             ours, theirs = (times[c.name].total for c in contenders)
             found[key][size] = ratios(theirs, ours)[0]
     return found

@@ -233,3 +233,19 @@ def test_fresh_parts_are_not_taken_from_the_initial_weights(cache, tmp_path):
     for name, value in child.codec.named_parameters():
         same = torch.equal(value, part.codec.get_parameter(name))
         assert same != ("hyper_decoder" in name), name
+
+
+def test_a_stage_that_searches_resumes_exactly_and_differs(cache, tmp_path):
+    """What the search finds and which samples take it depend on seed and step alone."""
+    stage = "{name: all, train: [all], frames: 2, loss: all, steps: 4, lr: 1e-3, searched: %s}"
+
+    def losses(folder: str, searched: float, *stops: int) -> list[float]:
+        stages = f"training.stages=[{stage % searched}]"
+        settings = experiment(cache, "model.inter.motion.refine={}", stages)
+        for stop in (*stops, None):
+            TrainingRun(settings, tmp_path / folder).train(stop_at=stop)
+        return [r["loss"] for r in logged(tmp_path / folder) if "loss" in r]
+
+    whole = losses("whole", 0.5)
+    assert losses("stopped", 0.5, 2) == whole
+    assert losses("net", 0.0) != whole
