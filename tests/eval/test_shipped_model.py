@@ -65,7 +65,7 @@ def coded(clip, model, tmp_path_factory):
 
 def test_card_and_size():
     about = describe("lite")
-    assert about["default"] and about["stages"] == ["local"]
+    assert about["default"] and about["stages"] == ["local", "shifted", "global"]
     assert about["bytes"] <= 12_000_000
     assert {"data", "schedule", "results", "trained"} <= set(about["card"])
     assert list(available()) == sorted(available())
