@@ -11,8 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lgmc.arguments import add_machine, add_reading, apply_machine, integer, reader_options
+
+if TYPE_CHECKING:
+    from eval.report.embed import Album
+    from eval.report.folder import Measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if measured.problems else 0
 
 
-def _album(args: argparse.Namespace, measured):
+def _album(args: argparse.Namespace, measured: Measured) -> Album | None:
     """The viewer's pictures, or None where there are none; problems go to ``measured``."""
     from codec.errors import LgmcError
     from eval.report.embed import WINDOWS, make_album, middle
@@ -99,7 +104,7 @@ def _album(args: argparse.Namespace, measured):
     return album if album.sets else None
 
 
-def _papers(args: argparse.Namespace, measured) -> list[Path]:
+def _papers(args: argparse.Namespace, measured: Measured) -> list[Path]:
     """Write the tables and plots that were asked for."""
     from eval.plot import PLOTTED, plot_rd
     from eval.report.papers import save_bd_csv, save_latex
@@ -112,10 +117,7 @@ def _papers(args: argparse.Namespace, measured) -> list[Path]:
     if args.plots is not None:
         args.plots.mkdir(parents=True, exist_ok=True)
         for metric in PLOTTED:
-            if any(one.curve(name, metric) for one in measured.results for name in _names(one)):
+            curves = (one.curve(s, metric) for one in measured.results for s in measured.sequences)
+            if any(curves):
                 written += plot_rd(measured.results, args.plots / f"rd_{metric}", metric=metric)
     return written
-
-
-def _names(results) -> list[str]:
-    return [info.name for info in results.sequences]

@@ -14,28 +14,43 @@ from eval.results import RdPoint, RdResults
 
 
 def page_content(measured: Measured, album: Album | None = None) -> dict[str, Any]:
-    """Everything that is drawn; json.dumps takes it (docs/report.md lists the fields)."""
+    """Everything that is drawn; json.dumps takes it."""
     results = measured.results
+    names = [name for name in METRICS if _measured_by(results, name)]
     return {
         "metrics": [
             {"id": name, "label": LABELS[name], "bd": name in BD_METRICS}
-            for name in METRICS
-            if any(one.curve(info.name, name) for one in results for info in one.sequences)
+            for name in names or BD_METRICS[:1]
         ],
         "codecs": [
             {"name": one.codec, "model": is_model(one), "parameter": one.parameter}
             for one in results
         ],
         "sequences": [_sequence(measured, name) for name in measured.sequences],
-        "average": {
-            one.codec: {name: _pairs(average_curve(one, name)) for name in METRICS}
-            for one in results
-        }
-        if len(measured.sequences) > 1
-        else None,
+        "average": _average(measured) if len(measured.sequences) > 1 else None,
         "comparisons": [one.to_json() for one in measured.comparisons],
         "viewer": None if album is None else album.to_json(),
     }
+
+
+def _measured_by(results: list[RdResults], metric: str) -> bool:
+    return any(one.curve(info.name, metric) for one in results for info in one.sequences)
+
+
+def _average(measured: Measured) -> dict[str, dict[str, list[list[float]]]]:
+    """By codec and metric the mean curve; none for a codec that lacks a sequence others have."""
+    every = set(measured.sequences)
+    return {
+        one.codec: {
+            name: _pairs(average_curve(one, name)) if _names(one) == every else []
+            for name in METRICS
+        }
+        for one in measured.results
+    }
+
+
+def _names(results: RdResults) -> set[str]:
+    return {info.name for info in results.sequences}
 
 
 def _sequence(measured: Measured, name: str) -> dict[str, Any]:

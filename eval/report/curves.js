@@ -75,8 +75,8 @@ function pointWords(codec, point, metric) {
   const rate = `${point.bpp.toFixed(4)} bits per pixel`;
   if (point.level === undefined) return `${codec.name}, mean of sequences: ${rate}, ${quality}`;
   const ssim = metric === "ms_ssim" ? `, MS-SSIM ${fixed(point.ms_ssim, 5)}` : "";
-  return `${codec.name} ${codec.parameter} ${point.level}: ${rate}, ${fixed(point.kbps, 1)} kbit/s, `
-    + `${point.bytes} bytes, ${quality}${ssim}`;
+  return `${codec.name} ${codec.parameter} ${point.level}: ${rate}, `
+    + `${fixed(point.kbps, 1)} kbit/s, ${point.bytes} bytes, ${quality}${ssim}`;
 }
 
 function drawLegend(state, changed) {

@@ -86,8 +86,8 @@ def _remarks(measured: Measured) -> str:
 def _viewer_words(album: Album | None) -> str:
     if album is None:
         return (
-            "Result files hold no pictures and no clips were given, so there is no viewer. "
-            "<code>lgmc report DIR --sequences CLIPS</code> makes one."
+            "Result files hold no pictures: <code>lgmc report DIR --sequences CLIPS</code> makes "
+            "them from the measured clips. Without them there is no viewer."
         )
     width, height = album.window
     return (

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02
 """dB between a frame's PSNR now and in the results above which the page says they differ."""
+MAKERS = ("codec", "kernels", "eval.anchors", "eval.learned", "eval.metrics")
+"""Modules whose sources decide a picture and its figures."""
 FIGURES = ("psnr_rgb", "psnr_y")
 
 
@@ -232,7 +234,7 @@ def _key(results: RdResults, point: RdPoint, clip: Clip, number: int) -> str:
         "level": point.level,
         "intra_period": results.conditions.intra_period,
         "frame": number,
-        "made_by": code_digest("codec", "kernels", "eval.anchors", without=("training",)),
+        "made_by": code_digest(*MAKERS, without=("training",)),
     }
     if not is_model(results):
         from codec.video.ffmpeg import find_ffmpeg

@@ -19,7 +19,7 @@ from eval.report.content import page_content
 from eval.report.embed import make_album, middle, webp
 from eval.report.folder import read_folder
 from eval.report.match import matched, middle_point, nearest, reference_of
-from eval.report.page import page, save_page
+from eval.report.page import TEMPLATES, page, save_page
 from eval.report.papers import escape, latex, save_bd_csv
 from eval.report.pictures import Codecs, FrameSet, Picture, find_clips, make_pictures
 from eval.results import ResultsError, save_results
@@ -160,6 +160,35 @@ def test_names_that_look_like_markup_stay_text(folder, results):
     save_results(results[0].model_copy(update={"codec": name}), folder / "model-a.json")
     text = page(read_folder(folder))
     assert name not in text and "<script>alert" not in text
+
+
+def test_the_average_is_of_codecs_that_have_every_sequence(folder, results):
+    first = [point for point in results[1].points if point.sequence == "first_clip"]
+    update = {"points": first, "sequences": results[1].sequences[:1]}
+    save_results(results[1].model_copy(update=update), folder / "x264-medium.json")
+    average = page_content(read_folder(folder))["average"]
+    assert average["x264-medium"]["psnr_rgb"] == []
+    assert [value for _, value in average["model-a"]["psnr_rgb"]] == [30, 33, 36, 39]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "#rrggbb" as WCAG 2 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_stand_out_from_the_ground(theme):
+    style = (TEMPLATES / "page.css").read_text().split(":root {")[theme + 1]
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", style))
+    assert len(colours) == 14
+    ground = luminance(colours["ground"])
+    for name, colour in colours.items():
+        high, low = sorted((luminance(colour), ground), reverse=True)
+        least = {"text": 4.5, "quiet": 4.5, "warn": 4.5, "accent": 4.5}.get(name, 3)
+        if name not in ("ground", "raised", "line"):
+            assert (high + 0.05) / (low + 0.05) >= least, name
 
 
 def test_latex_has_figures_marks_and_reasons(folder):
