@@ -148,6 +148,9 @@ function fixed(value, digits, sign = false) {
 
 const significant = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
+// How far a rate is from the reference's: "-18 %".
+const rateTo = (bpp, reference) => `${fixed((bpp / reference - 1) * 100, 0, true)} %`;
+
 function fill(select, options, chosen) {
   select.replaceChildren();
   for (const [value, text] of options) html("option", select, text, { value });

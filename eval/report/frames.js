@@ -18,11 +18,13 @@ function drawFrames(state) {
     if (row[codec.name] === undefined || state.hidden.has(codec.name)) return;
     shown.push({ codec, index, point: state.sequence.points[codec.name][row[codec.name]] });
   });
+  const { bpp } = state.sequence.points[matches.reference][row[matches.reference]];
   for (const { codec, index, point } of shown) {
+    const to = codec.name === matches.reference ? "" : ` (rate ${rateTo(point.bpp, bpp)})`;
     const item = html("li", words);
     legendKey(index, item);
-    item.append(`${codec.name} ${codec.parameter} ${point.level}: ${point.bpp.toFixed(4)} bpp, `
-      + `${fixed(point.values[state.metric], 2)} dB`);
+    item.append(`${codec.name} ${codec.parameter} ${point.level}: `
+      + `${point.bpp.toFixed(4)} bpp${to}, ${fixed(point.values[state.metric], 2)} dB`);
   }
   const charts = [
     frameChart(quality, shown, (p) => p.frame_values[state.metric], metricLabel(state.metric)),

@@ -124,7 +124,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def until(self, condition: str, seconds: float = 20.0) -> None:
+    def until(self, condition: str, seconds: float = 60.0) -> None:
         """Wait until a condition holds."""
         end = time.monotonic() + seconds
         while not self.js(condition):
@@ -162,7 +162,7 @@ class Browser:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
 
-    def _next(self, seconds: float = 30.0) -> dict:
+    def _next(self, seconds: float = 60.0) -> dict:
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._read], [], [], seconds)
             assert ready, f"the browser said nothing for {seconds} seconds"

@@ -166,6 +166,8 @@ def test_pictures_are_exact_and_errors_have_their_scale(tab):
     label = "document.getElementById('viewer-right-canvas').ariaLabel"
     tab.until(f"{label} === 'error of x264-medium, frame 8 of first_clip'")
     assert pixel(tab, "right", 40, 5) == [0, 0, 0, 255]
+    wanted = "Right: x264-medium at 27, 0.7000 bpp (rate -22 %), 36.50 dB PSNR RGB."
+    tab.until(f"document.getElementById('viewer-scale').innerText.endsWith('{wanted}')")
     rows = text(tab, "viewer-table")
     assert "0.7000" in rows and "-22 %" in rows
     assert text(tab, "viewer-remarks") == "model-a: a doubt of a test"
