@@ -119,8 +119,11 @@ function chart(holder, { xs, ys, log = false, xLabel, yLabel, height, name }) {
   const x = scale(...xs, box.left, box.right, log);
   const y = scale(...ys, box.bottom, box.top);
   const across = Math.max(3, Math.floor(width / 70));
+  let written = -Infinity;
   for (const tick of log ? logTicks(...xs, across) : linearTicks(...xs, across)) {
     svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: box.top, y2: box.bottom }, root);
+    if (x(tick) - written < 28) continue; // no room for its number
+    written = x(tick);
     svg("text", { x: x(tick), y: box.bottom + 15, "text-anchor": "middle" }, root, tick);
   }
   for (const tick of linearTicks(...ys, Math.max(4, Math.floor(height / 50)))) {
