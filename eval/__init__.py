@@ -1,4 +1,4 @@
-"""Measuring: sequences, metrics, anchors, results, BD-rate and plots.
+"""Measuring: sequences, metrics, anchors, results, BD-rate, plots and the report.
 
 Everything here sees a codec from outside: real files, real decoding, and the same metric functions
 for every codec. The conditions and the file format are described in docs/protocol.md.

@@ -61,15 +61,19 @@ def find_sequences(
     if frames is not None and frames < 1:
         raise ConfigError(f"the number of frames must be at least 1, not {frames}")
     options = {name: value for name, value in reader_options.items() if value is not None}
-    places = _places(Path(path))
+    places = clip_paths(Path(path))
     return [
         _sequence(place, name, frames, options)
         for place, name in zip(places, _unique_names(places), strict=True)
     ]
 
 
-def _places(path: Path) -> list[Path]:
-    """The clips at a path. Clips in a folder count before loose pictures beside them."""
+def clip_paths(path: Path) -> list[Path]:
+    """Where the clips at a path are: itself, or what of a folder is a video or holds pictures.
+
+    Clips in a folder count before loose pictures beside them. Raises VideoError where there is
+    nothing.
+    """
     if not path.exists():
         raise VideoError(f"{path} does not exist: give a video file or a folder of clips")
     if not path.is_dir():

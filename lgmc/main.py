@@ -19,6 +19,7 @@ VERBS = (
     "inspect",
     "eval",
     "bdrate",
+    "report",
     "ablate",
     "explain",
     "bench",

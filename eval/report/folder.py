@@ -1,0 +1,99 @@
+"""What a folder of ``lgmc eval`` holds: results, comparisons, and what could not be had of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codec.errors import LgmcError
+from eval.bdrate import BD_METRICS
+from eval.compare import Comparison, compare
+from eval.results import RdResults, ResultsError, load_results
+
+SUMMARY = "bdrate.json"
+"""Written beside the results; the report computes its content anew."""
+
+
+@dataclass
+class Measured:
+    """Everything measured in a folder.
+
+    results: models first, then anchors, every codec name once. comparisons: each model against each
+    anchor (all against all where there is only one kind), by every BD metric. notes: sentences on
+    what was done; problems: sentences on what could not be.
+    """
+
+    results: list[RdResults]
+    comparisons: list[Comparison] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def sequences(self) -> list[str]:
+        """Names of all sequences in the order of the files."""
+        return list(dict.fromkeys(info.name for one in self.results for info in one.sequences))
+
+
+def is_model(results: RdResults) -> bool:
+    """Whether these are a model's results, not an anchor's."""
+    return results.parameter == "quality"
+
+
+def read_folder(folder: str | Path) -> Measured:
+    """Read every result file of ``folder`` and compare them.
+
+    A file that cannot be used is a problem and the others count. Raises ResultsError where the
+    folder is not there or no file of it can be used.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ResultsError(f"{folder} is not a folder: give the one that lgmc eval --out wrote")
+    measured = Measured([])
+    loaded: dict[str, RdResults] = {}
+    for path in sorted(folder.glob("*.json")):
+        if path.name == SUMMARY:
+            continue
+        try:
+            results = load_results(path)
+        except ResultsError as exc:
+            measured.problems.append(str(exc).replace(str(path), path.name))  # pages travel
+            continue
+        same = next((name for name, other in loaded.items() if other == results), None)
+        if same is not None:
+            measured.notes.append(f"{path.name} holds the same as {same} and is left out")
+        elif not results.points:
+            measured.problems.append(f"{path.name} has no points: measure {results.codec} again")
+        else:
+            loaded[path.name] = results
+    if not loaded:
+        reasons = "; ".join(measured.problems)
+        raise ResultsError(
+            f"{folder} holds no results"
+            + (f" that can be used ({reasons})" if reasons else "")
+            + ": give the folder that lgmc eval --out wrote"
+        )
+    measured.results = sorted(_named_apart(loaded), key=lambda one: (not is_model(one), one.codec))
+    _compare(measured)
+    return measured
+
+
+def _named_apart(loaded: dict[str, RdResults]) -> list[RdResults]:
+    """The results; codecs of one name in several files go by the files' names."""
+    names = [one.codec for one in loaded.values()]
+    return [
+        one if names.count(one.codec) == 1 else one.model_copy(update={"codec": Path(file).stem})
+        for file, one in loaded.items()
+    ]
+
+
+def _compare(measured: Measured) -> None:
+    models = [one for one in measured.results if is_model(one)]
+    anchors = [one for one in measured.results if not is_model(one)]
+    for test in models or measured.results:
+        for anchor in anchors or measured.results:
+            if test is anchor:
+                continue
+            try:
+                measured.comparisons += [compare(anchor, test, metric) for metric in BD_METRICS]
+            except LgmcError as exc:
+                measured.problems.append(f"{test.codec} against {anchor.codec}: {exc}")

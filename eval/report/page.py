@@ -1,0 +1,164 @@
+"""The page: templates, styles, scripts, data and pictures put together into one file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from eval.conditions import now
+from eval.report.content import page_content
+from eval.report.embed import Album
+from eval.report.folder import Measured
+from eval.results import RdResults, SequenceInfo, write_text
+
+TEMPLATES = Path(__file__).parent
+SCRIPTS = ("draw.js", "curves.js", "deltas.js", "frames.js", "viewer.js", "main.js")
+"""In the order in which they are read; all of them see one another."""
+
+
+def save_page(measured: Measured, path: str | Path, *, album: Album | None = None) -> int:
+    """Write the report of ``measured`` and return its size in bytes.
+
+    album: the viewer's pictures; without them the page says why there is no viewer. Raises
+    ResultsError where the file cannot be written.
+    """
+    text = page(measured, album=album)
+    write_text(path, text)
+    return len(text.encode())
+
+
+def page(measured: Measured, *, album: Album | None = None) -> str:
+    """The report as HTML that asks nothing of any network."""
+    names = ", ".join(one.codec for one in measured.results)
+    parts = {
+        "title": escape(f"Rate and distortion of {names}"),
+        "style": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        "summary": _summary(measured),
+        "remarks": _remarks(measured),
+        "viewer": _viewer_words(album),
+        "sequences": _sequences(measured.results),
+        "conditions": "\n".join(_conditions(one) for one in measured.results),
+        "data": _json(page_content(measured, album)),
+        "pictures": _json({} if album is None else album.uris()),
+        "script": "\n".join((TEMPLATES / one).read_text(encoding="utf-8") for one in SCRIPTS),
+    }
+    template = (TEMPLATES / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"@@(\w+)@@", lambda match: parts[match[1]], template)
+
+
+def _json(content: Any) -> str:
+    """JSON that may stand inside a script element."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _summary(measured: Measured) -> str:
+    results = measured.results
+    points = sum(len(one.points) for one in results)
+    frames = sorted({info.frames for one in results for info in one.sequences})
+    count = f"{frames[0]} frames" if len(frames) == 1 else f"{frames[0]} to {frames[-1]} frames"
+    periods = ", ".join(map(str, sorted({one.conditions.intra_period for one in results})))
+    return escape(
+        f"{len(results)} codecs, {len(measured.sequences)} sequences of {count}, {points} points, "
+        f"intra period {periods}. Report made {now()}."
+    )
+
+
+def _remarks(measured: Measured) -> str:
+    """Problems, failed points and notes, one item each; nothing where there are none."""
+    failed = [
+        f"no point of {one.codec} at {failure.level} on {failure.sequence}: {failure.error}"
+        for one in measured.results
+        for failure in one.failures
+    ]
+    groups = (("Missing", [*measured.problems, *failed]), ("Notes", measured.notes))
+    return "\n".join(
+        f'<section class="remarks {title.lower()}"><h2>{title}</h2>{_list(sentences)}</section>'
+        for title, sentences in groups
+        if sentences
+    )
+
+
+def _viewer_words(album: Album | None) -> str:
+    if album is None:
+        return (
+            "Result files hold no pictures: <code>lgmc report DIR --sequences CLIPS</code> makes "
+            "them from the measured clips. Without them there is no viewer."
+        )
+    width, height = album.window
+    return (
+        "Each picture is a frame decoded from a real file, exact in 8-bit RGB (lossless WebP, "
+        f"{album.size / 2**20:.1f} MiB in all). Pictures larger than {width}x{height} are cut to "
+        "the middle, not scaled. The others are shown at their point nearest in bits per pixel."
+    )
+
+
+def _sequences(results: Sequence[RdResults]) -> str:
+    infos: dict[str, SequenceInfo] = {}
+    for one in results:
+        for info in one.sequences:
+            infos.setdefault(info.name, info)
+    head = ("sequence", "size", "frames", "fps", "format", "matrix, range", "SHA-256")
+    rows = [
+        (
+            info.name,
+            f"{info.width}x{info.height}",
+            str(info.frames),
+            info.fps,
+            f"{info.chroma}, {info.bit_depth} bit",
+            f"{info.matrix}, {info.range}",
+            info.digest[:16],
+        )
+        for info in infos.values()
+    ]
+    return _table(head, rows)
+
+
+def _conditions(results: RdResults) -> str:
+    conditions = results.conditions
+    rows = [
+        ("date", conditions.date),
+        ("command", " ".join(conditions.command)),
+        ("machine", _pairs(conditions.machine)),
+        ("device", conditions.device),
+        ("versions", _pairs(conditions.versions)),
+        ("codec", _pairs(conditions.codec)),
+        ("intra period", str(conditions.intra_period)),
+        ("frames", "all" if conditions.frames is None else f"the first {conditions.frames}"),
+        ("levels", _levels(results)),
+    ]
+    terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
+    return f"<details><summary>{escape(results.codec)}</summary><dl>{terms}</dl></details>"
+
+
+def _levels(results: RdResults) -> str:
+    levels = sorted({point.level for point in results.points})
+    return f"{results.parameter} {', '.join(map(str, levels))}"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return "; ".join(f"{name}: {'none' if v is None else v}" for name, v in values.items())
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in sentences) + "</ul>"
+
+
+def _breakable(text: str) -> str:
+    """Text that may break after an underscore: clips have long names, telephones are narrow."""
+    return escape(text).replace("_", "_<wbr>")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = "".join(f'<th scope="col">{escape(one)}</th>' for one in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_breakable(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(head[0])}">'
+        f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
