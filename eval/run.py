@@ -19,7 +19,7 @@ from typing import Any
 
 from codec.errors import ConfigError, LgmcError
 from eval import QPS, QUALITIES, conditions
-from eval.anchors import Anchor
+from eval.anchors import AV1_QPS, Anchor, ReferenceAnchor, make_anchor
 from eval.bdrate import BD_METRICS
 from eval.cache import PointCache
 from eval.codec_under_test import CodecUnderTest, FrameClock, frames_per_second
@@ -64,6 +64,7 @@ def evaluate(
     anchors: list[str] | tuple[str, ...] = (),
     qualities: tuple[int, ...] = QUALITIES,
     qps: tuple[int, ...] = QPS,
+    av1_qps: tuple[int, ...] = AV1_QPS,
     frames: int | None = None,
     intra_period: int = 32,
     out: str | Path,
@@ -77,8 +78,9 @@ def evaluate(
     """Measure models and anchors on the same frames and write everything to the folder ``out``.
 
     sequences: a path as ``find_sequences`` takes it, or its result. models: names or weight files.
-    anchors: names of ``eval.anchors.ANCHORS``. qualities: indices 0..63 of the models; qps of the
-    anchors. frames: the first so many of each clip, None for all. force: measure anew what is
+    anchors: names of ``eval.anchors.ANCHORS`` and ``REFERENCES``. qualities: indices 0..63 of the
+    models; qps of the anchors; av1_qps: quantizers 0..63 of SVT-AV1 and libaom, whose scale is
+    another. frames: the first so many of each clip, None for all. force: measure anew what is
     cached. reader_options: how raw files are read. jobs: anchors' points at once, all cores when
     None; models run alone, after them, with all threads. report: given a line per point.
 
@@ -90,18 +92,25 @@ def evaluate(
         raise ConfigError("nothing to evaluate: give a model or an anchor")
     _check_levels(qualities if models else (), 63, "quality")
     _check_levels(qps if anchors else (), 51, "qp")
+    _check_levels(av1_qps if anchors else (), 63, "qp of AV1")
     out = Path(out)
     cache = PointCache(_made(out / "points"))
     if not isinstance(sequences, list):
         sequences = find_sequences(sequences, frames=frames, **(reader_options or {}))
     run = partial(_point, intra_period=intra_period, cache=cache, force=force)
-    anchor_codecs = [Anchor(name, intra_period) for name in anchors]
+    anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
     model_codecs = _models(models, intra_period, device)
     measured: dict[str, list[RdPoint | Failure]] = {}
     model_tasks = [
         (codec, s, level) for codec in model_codecs for s in sequences for level in qualities
     ]
-    with closing(_anchor_points(anchor_codecs, sequences, qps, run, jobs)) as anchor_points:
+    anchor_tasks = [
+        (codec, s, level)
+        for s in sequences
+        for codec in anchor_codecs
+        for level in (av1_qps if codec.is_av1 else qps)
+    ]
+    with closing(_anchor_points(anchor_tasks, run, jobs)) as anchor_points:
         model_points = ((codec, run(codec, one, level)) for codec, one, level in model_tasks)
         for codec, point in chain(anchor_points, model_points):
             report(_line(codec, point))
@@ -150,14 +159,11 @@ def _models(models: Iterable[str | Path], intra_period: int, device: str) -> lis
 
 
 def _anchor_points(
-    anchors: list[Anchor],
-    sequences: list[Sequence],
-    qps: tuple[int, ...],
+    tasks: list[tuple[Anchor | ReferenceAnchor, Sequence, int]],
     run: Callable[..., RdPoint | Failure],
     jobs: int | None,
-) -> Iterator[tuple[Anchor, RdPoint | Failure]]:
+) -> Iterator[tuple[Anchor | ReferenceAnchor, RdPoint | Failure]]:
     """Every point of the anchors as it is done, several at a time; ends at once if stopped."""
-    tasks = [(anchor, one, qp) for one in sequences for anchor in anchors for qp in qps]
     with ThreadPoolExecutor(jobs or conditions.available_cores()) as pool:
         futures = {pool.submit(run, *task): task[0] for task in tasks}
         try:
@@ -165,7 +171,7 @@ def _anchor_points(
                 yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for anchor in anchors:
+            for anchor, *_ in tasks:
                 anchor.abort()
             raise
 

@@ -1,4 +1,4 @@
-"""Rate-distortion points and BD-rates of models and of x264 and x265 on the same frames.
+"""Rate-distortion points and BD-rates of models and of conventional encoders on the same frames.
 
 Every point is a real file, decoded from that file. DIR gets a JSON file per codec (for lgmc
 bdrate), points.csv, bdrate.json and RD plots. What was measured there before is not measured again.
@@ -12,10 +12,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codec.errors import ConfigError
 from eval import QPS, QUALITIES
 from lgmc.arguments import add_machine, add_reading, apply_machine, integer, reader_options
+
+if TYPE_CHECKING:
+    from eval.results import Failure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--anchors",
         default="x264,x265",
         metavar="A,B",
-        help="x264-medium, x264-veryslow, x265-medium, x265-veryslow; x264, x265: both presets; "
-        "all; none (default x264,x265)",
+        help="{x264,x265}-{medium,veryslow,ra}, {svtav1,libaom,vvenc,hm,vtm}-{ld,ra}, where ld, "
+        "medium and veryslow are of low delay and ra is random access; x264, x265: medium and "
+        "veryslow; svtav1, libaom, vvenc, hm, vtm: both; ld, ra: all of that order; all; none "
+        "(default x264,x265). hm and vtm: docs/protocol.md",
     )
     parser.add_argument(
         "--qualities",
@@ -51,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=QPS,
         metavar="QP,QP",
         help=f"qps of the anchors (default {_joined(QPS)})",
+    )
+    parser.add_argument(
+        "--av1-qps",
+        type=_levels(63),
+        default=None,
+        metavar="QP,QP",
+        help="quantizers 0..63 of svtav1 and libaom, whose scale is another (default 22,32,42,52)",
     )
     parser.add_argument(
         "--frames", type=integer(1), metavar="N", help="only the first N frames of each sequence"
@@ -72,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from eval.anchors import anchor_names
+    from eval.anchors import AV1_QPS, anchor_names
 
     anchors = anchor_names(args.anchors)
     models = [name for name in args.model or ["lite"] if name != "none"]
@@ -89,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         anchors=anchors,
         qualities=args.qualities,
         qps=args.qps,
+        av1_qps=args.av1_qps or AV1_QPS,
         frames=args.frames,
         intra_period=args.intra_period,
         out=Path(args.out),
@@ -110,12 +124,23 @@ def run(args: argparse.Namespace) -> int:
         for comparison in evaluation.comparisons:
             print("", *comparison_lines(comparison), sep="\n")
         print(f"\nwritten to {args.out}: {', '.join(path.name for path in evaluation.files)}")
-    for codec, failure in failures:
-        print(
-            f"eval: no point of {codec} at {failure.level} on {failure.sequence}: {failure.error}",
-            file=sys.stderr,
-        )
+    for line in _failure_lines(failures):
+        print(f"eval: {line}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _failure_lines(failures: list[tuple[str, Failure]]) -> list[str]:
+    """A line per codec and reason, however many points it cost."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for codec, failure in failures:
+        where = f"{failure.level} on {failure.sequence}"
+        reasons.setdefault((codec, failure.error), []).append(where)
+    return [
+        f"no point of {codec} at {places[0]}"
+        + (f" (and {len(places) - 1} more)" if len(places) > 1 else "")
+        + f": {error}"
+        for (codec, error), places in reasons.items()
+    ]
 
 
 def _levels(top: int):
