@@ -25,6 +25,7 @@ from eval.cache import PointCache
 from eval.codec_under_test import CodecUnderTest, FrameClock, frames_per_second
 from eval.compare import Comparison, compare
 from eval.metrics import METRICS, average, measure
+from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
 from eval.results import (
     FORMAT,
     Conditions,
@@ -73,6 +74,7 @@ def evaluate(
     reader_options: dict[str, Any] | None = None,
     jobs: int | None = None,
     command: list[str] | None = None,
+    published: tuple[str, ...] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Measure models and anchors on the same frames and write everything to the folder ``out``.
@@ -82,7 +84,8 @@ def evaluate(
     models; qps of the anchors; av1_qps: quantizers 0..63 of SVT-AV1 and libaom, whose scale is
     another. frames: the first so many of each clip, None for all. force: measure anew what is
     cached. reader_options: how raw files are read. jobs: anchors' points at once, all cores when
-    None; models run alone, after them, with all threads. report: given a line per point.
+    None; models run alone, after them, with all threads. published: names of figures to draw beside
+    ours, as ``eval.published`` has them. report: given a line per point.
 
     Writes CODEC.json per codec, points.csv, bdrate.json, rd_METRIC.png and .svg, and points/ (the
     cache). Raises LgmcError for what stops the whole: no sequence, an unknown anchor or model, a
@@ -93,6 +96,7 @@ def evaluate(
     _check_levels(qualities if models else (), 63, "quality")
     _check_levels(qps if anchors else (), 51, "qp")
     _check_levels(av1_qps if anchors else (), 63, "qp of AV1")
+    quoted = [load_published(name) for name in published]
     out = Path(out)
     cache = PointCache(_made(out / "points"))
     if not isinstance(sequences, list):
@@ -122,7 +126,7 @@ def evaluate(
         for codec in codecs
     ]
     evaluation = Evaluation(results, _comparisons(results, len(model_codecs)))
-    evaluation.files = _write(evaluation, out)
+    evaluation.files = _write(evaluation, out, quoted)
     return evaluation
 
 
@@ -311,7 +315,9 @@ def _comparisons(results: list[RdResults], models: int) -> list[Comparison]:
     return comparisons
 
 
-def _write(evaluation: Evaluation, out: Path) -> list[Path]:
+def _write(
+    evaluation: Evaluation, out: Path, quoted: list[PublishedTable | PublishedCurves]
+) -> list[Path]:
     from eval.plot import PLOTTED, plot_rd
 
     files = []
@@ -330,5 +336,12 @@ def _write(evaluation: Evaluation, out: Path) -> list[Path]:
     for metric in PLOTTED:
         curves = [one.curve(i.name, metric) for one in evaluation.results for i in one.sequences]
         if any(curves):
-            files += plot_rd(evaluation.results, out / f"rd_{metric}", metric=metric)
+            target = out / f"rd_{metric}"
+            beside = _curves_of(quoted, metric)
+            files += plot_rd(evaluation.results, target, metric=metric, quoted=beside)
     return files
+
+
+def _curves_of(quoted: list[PublishedTable | PublishedCurves], metric: str) -> list[PublishedCurve]:
+    curves = [one for one in quoted if isinstance(one, PublishedCurves) and one.metric == metric]
+    return [curve for one in curves for curve in one.curves]

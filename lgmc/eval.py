@@ -75,6 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="an I frame every N frames, for every codec; 0: only the first (default 32)",
     )
+    parser.add_argument(
+        "--published",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="published figures to print and draw beside ours, marked as quoted, such as "
+        "dcvc-tcm-curves or ecvc-table1; may be given several times",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for the results")
     parser.add_argument(
         "--force", action="store_true", help="measure again what was measured before"
@@ -93,8 +101,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("nothing to evaluate: --model none and --anchors none leave no codec")
     if models:
         apply_machine(args)
+    from eval.published import load_published
     from eval.run import evaluate
-    from eval.tables import comparison_lines, points_table
+    from eval.tables import comparison_lines, points_table, published_lines
 
     evaluation = evaluate(
         args.sequences,
@@ -106,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         frames=args.frames,
         intra_period=args.intra_period,
         out=Path(args.out),
+        published=tuple(args.published),
         force=args.force,
         device=args.device,
         reader_options=reader_options(args),
@@ -123,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(points_table(evaluation.results)))
         for comparison in evaluation.comparisons:
             print("", *comparison_lines(comparison), sep="\n")
+        for name in args.published:
+            print("", *published_lines(load_published(name)), sep="\n")
         print(f"\nwritten to {args.out}: {', '.join(path.name for path in evaluation.files)}")
     for line in _failure_lines(failures):
         print(f"eval: {line}", file=sys.stderr)

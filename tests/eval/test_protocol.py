@@ -9,6 +9,7 @@ from eval import results
 from eval.anchors import ANCHORS, AV1_QPS, REFERENCES
 from eval.bdrate import MIN_OVERLAP, WARN_OVERLAP
 from eval.metrics import METRICS, PSNR_CAP
+from eval.published import published_names
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 RECORDS = ("SequenceInfo", "PerFrame", "RdPoint", "Failure", "Conditions", "RdResults")
@@ -31,3 +32,4 @@ def test_metrics_limits_and_options_are_those_of_the_code():
     for kind in REFERENCES.values():
         assert f"`{kind.name}`" in TEXT and f"`{kind.configuration}`" in TEXT
     assert f"default {','.join(map(str, AV1_QPS))}" in TEXT
+    assert all(f"`{name}`" in TEXT for name in published_names())
