@@ -18,11 +18,16 @@ LABELS = {
     "psnr_u": "PSNR U (dB)",
     "psnr_v": "PSNR V (dB)",
     "psnr_yuv611": "PSNR YUV 6:1:1 (dB)",
+    "psnr_yuv411": "PSNR YUV 4:1:1 (dB)",
     "psnr_rgb": "PSNR RGB (dB)",
     "ms_ssim": "MS-SSIM RGB, -10 log10(1 - x) (dB)",
+    "vmaf": "VMAF",
+    "xpsnr_y": "XPSNR Y (dB)",
+    "xpsnr_u": "XPSNR U (dB)",
+    "xpsnr_v": "XPSNR V (dB)",
 }
 
-PLOTTED = ("psnr_rgb", "psnr_yuv611", "ms_ssim")
+PLOTTED = ("psnr_rgb", "psnr_yuv611", "ms_ssim", "vmaf", "xpsnr_y")
 """The metrics that an evaluation draws."""
 
 # Okabe and Ito's colours, told apart with colour-blind eyes and, by the markers, in grey.

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from codec.errors import ConfigError, LgmcError
+from codec.video.ffmpeg import find_ffmpeg
 from eval import QPS, QUALITIES, conditions
 from eval.anchors import AV1_QPS, Anchor, ReferenceAnchor, make_anchor
+from eval.anchors.program import ffmpeg_version
 from eval.bdrate import BD_METRICS
 from eval.cache import PointCache
 from eval.codec_under_test import CodecUnderTest, FrameClock, frames_per_second
 from eval.compare import Comparison, compare
-from eval.metrics import METRICS, average, measure
+from eval.filter_metrics import FilterMetrics, check_filters
+from eval.metrics import average, measure
 from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
 from eval.results import (
     FORMAT,
@@ -75,6 +78,7 @@ def evaluate(
     jobs: int | None = None,
     command: list[str] | None = None,
     published: tuple[str, ...] = (),
+    metrics: tuple[str, ...] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Measure models and anchors on the same frames and write everything to the folder ``out``.
@@ -85,7 +89,8 @@ def evaluate(
     another. frames: the first so many of each clip, None for all. force: measure anew what is
     cached. reader_options: how raw files are read. jobs: anchors' points at once, all cores when
     None; models run alone, after them, with all threads. published: names of figures to draw beside
-    ours, as ``eval.published`` has them. report: given a line per point.
+    ours, as ``eval.published`` has them. metrics: "vmaf", "xpsnr", besides what is always measured.
+    report: given a line per point.
 
     Writes CODEC.json per codec, points.csv, bdrate.json, rd_METRIC.png and .svg, and points/ (the
     cache). Raises LgmcError for what stops the whole: no sequence, an unknown anchor or model, a
@@ -97,11 +102,13 @@ def evaluate(
     _check_levels(qps if anchors else (), 51, "qp")
     _check_levels(av1_qps if anchors else (), 63, "qp of AV1")
     quoted = [load_published(name) for name in published]
+    if metrics:
+        check_filters(metrics, find_ffmpeg())
     out = Path(out)
     cache = PointCache(_made(out / "points"))
     if not isinstance(sequences, list):
         sequences = find_sequences(sequences, frames=frames, **(reader_options or {}))
-    run = partial(_point, intra_period=intra_period, cache=cache, force=force)
+    run = partial(_point, intra_period=intra_period, cache=cache, force=force, metrics=metrics)
     anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
     model_codecs = _models(models, intra_period, device)
     measured: dict[str, list[RdPoint | Failure]] = {}
@@ -188,6 +195,7 @@ def _point(
     intra_period: int,
     cache: PointCache,
     force: bool,
+    metrics: tuple[str, ...],
 ) -> RdPoint | Failure:
     """Measure one point, or take it from the cache."""
     key = {
@@ -200,12 +208,15 @@ def _point(
         "versions": conditions.versions(),
         "machine": [conditions.machine()[name] for name in ("cpu", "cores")],  # for the times
     }
+    if metrics:  # not otherwise: what was measured without them stays valid
+        parts = (*sorted(metrics), ffmpeg_version(find_ffmpeg()))
+        key["filters"] = [*parts, conditions.code_digest("eval.filter_metrics")]
     point = None if force else cache.load(key)
     if point is not None:
         # the clip may go by another name now: the cache knows it by its pixels
         return point.model_copy(update={"sequence": sequence.name})
     try:
-        point = _measure(codec, sequence, level)
+        point = _measure(codec, sequence, level, metrics)
     except LgmcError as exc:
         return Failure(sequence=sequence.name, level=level, error=str(exc))
     except Exception as exc:  # a fault of one codec must not lose the points of the others
@@ -215,15 +226,25 @@ def _point(
     return point
 
 
-def _measure(codec: CodecUnderTest, sequence: Sequence, level: int) -> RdPoint:
+def _measure(
+    codec: CodecUnderTest, sequence: Sequence, level: int, metrics: tuple[str, ...]
+) -> RdPoint:
     info = sequence.format
     with tempfile.TemporaryDirectory(prefix="lgmc-eval-") as folder:
         target = Path(folder) / f"{sequence.name}{codec.extension}"
         encoded = codec.encode(sequence, level, target)
         size = target.stat().st_size
         clock = FrameClock()
-        with sequence.open() as originals:
-            rows = measure(originals, clock.over(codec.decode(target, sequence)), info)
+        decoded = clock.over(codec.decode(target, sequence))
+        filters = FilterMetrics(metrics, info, find_ffmpeg()) if metrics else None
+        with sequence.open() as originals, filters or nullcontext():
+            if filters is None:
+                rows = measure(originals, decoded, info)
+            else:
+                rows = measure(originals, decoded, info, also=filters.add)
+                for name, values in filters.values().items():
+                    for row, value in zip(rows, values, strict=True):
+                        row[name] = value
     return RdPoint(
         sequence=sequence.name,
         level=level,
@@ -236,10 +257,11 @@ def _measure(codec: CodecUnderTest, sequence: Sequence, level: int) -> RdPoint:
         decode_seconds=clock.seconds,
         encode_fps=frames_per_second(sequence.frames, encoded.seconds, encoded.first_frame_seconds),
         decode_fps=frames_per_second(sequence.frames, clock.seconds, clock.first),
+        encode_peak_mib=encoded.peak_memory_mib,
         measured=conditions.now(),
         arguments=encoded.arguments,
         per_frame=PerFrame(
-            metrics={name: [row[name] for row in rows] for name in METRICS},
+            metrics={name: [row[name] for row in rows] for name in rows[0]},
             bytes=encoded.frame_bytes,
             types=encoded.frame_types,
         ),

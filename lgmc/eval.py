@@ -83,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="published figures to print and draw beside ours, marked as quoted, such as "
         "dcvc-tcm-curves or ecvc-table1; may be given several times",
     )
+    parser.add_argument(
+        "--metrics",
+        default="",
+        metavar="A,B",
+        help="besides what is always measured: vmaf, xpsnr (both through FFmpeg, slow)",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for the results")
     parser.add_argument(
         "--force", action="store_true", help="measure again what was measured before"
@@ -116,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
         intra_period=args.intra_period,
         out=Path(args.out),
         published=tuple(args.published),
+        metrics=tuple(dict.fromkeys(args.metrics.replace(",", " ").split())),
         force=args.force,
         device=args.device,
         reader_options=reader_options(args),
