@@ -133,7 +133,8 @@ class Failure(_Record):
 class Conditions(_Record):
     """Everything the figures depend on that is the same for all points of a file.
 
-    frames: the limit asked for, None for all. codec: what identifies codec and version.
+    frames: the limit asked for, None for all. codec: what identifies codec and version. prepared:
+    the recipe by which ``lgmc data prepare`` made the frames, None for frames as they came.
     """
 
     date: str
@@ -144,6 +145,7 @@ class Conditions(_Record):
     intra_period: int
     device: str
     codec: dict[str, str]
+    prepared: dict[str, str] | None = None
 
 
 class RdResults(_Record):

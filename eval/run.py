@@ -45,6 +45,7 @@ from eval.results import (
     write_text,
 )
 from eval.sequences import Sequence, find_sequences
+from eval.testsets.prepared import read_prepared
 
 
 @dataclass
@@ -299,11 +300,19 @@ def _results(
             intra_period=intra_period,
             device=device,
             codec=codec.identity(),
+            prepared=_preparation(sequences),
         ),
         sequences=[_info(sequence) for sequence in sequences],
         points=[one for one in ordered if isinstance(one, RdPoint)],
         failures=[one for one in ordered if isinstance(one, Failure)],
     )
+
+
+def _preparation(sequences: list[Sequence]) -> dict[str, str] | None:
+    """The recipe of the sequences' folder, where all of them come from one."""
+    folders = {sequence.path.parent for sequence in sequences if sequence.path.is_dir()}
+    prepared = read_prepared(folders.pop()) if len(folders) == 1 else None
+    return prepared.conditions() if prepared else None
 
 
 def _info(sequence: Sequence) -> SequenceInfo:

@@ -19,6 +19,7 @@ VERBS = (
     "inspect",
     "eval",
     "bdrate",
+    "data",
     "ablate",
     "explain",
     "bench",
