@@ -103,9 +103,9 @@ def plot_rd(
         axis.set_ylabel(LABELS[metric])
     names = [one.codec for one in results] + [one.label for one in quoted]
     handles, labels = _legend(figure.axes, names)
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False
-    )
+    longest = 0.6 + 0.09 * max(map(len, labels))  # inches, with the line before the words
+    columns = max(1, min(5, len(labels), int(figure.get_figwidth() / longest)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     figure.suptitle(_title(results), fontsize=9, color="#444444")
     return _save(figure, Path(target))
 
