@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 
 from codec.errors import LgmcError
 
-BD_METRICS = ("psnr_rgb", "psnr_y", "psnr_yuv611", "ms_ssim")
+BD_METRICS = ("psnr_rgb", "psnr_y", "psnr_yuv611", "ms_ssim", "vmaf", "xpsnr_y")
+BD_CHOICES = (*BD_METRICS, "psnr_yuv411")
 """Metrics that the command offers and the summary of an evaluation shows."""
 METHOD = "pchip"
 CONTROL_METHOD = "akima"

@@ -23,8 +23,9 @@ class Encoded:
     seconds: wall time of the whole encode, reading included. first_frame_seconds: the part of it
     before the first frame was done (warm-up), None where it cannot be told apart.
     arguments: the exact call, as a list of words. frame_bytes, frame_types: per frame, in order;
-    frame_types "I" or "P"; None where unknown. The bytes may sum to less than the file's, which
-    also holds headers.
+    frame_types "I" or "P" (any predicted frame), frames as they are shown; None where unknown. The
+    bytes may sum to less than the file's, which also holds headers. peak_memory_mib: the most
+    main memory the encoder held, MiB; None where the system does not tell.
     """
 
     seconds: float
@@ -32,6 +33,7 @@ class Encoded:
     arguments: list[str]
     frame_bytes: list[int] | None = None
     frame_types: list[str] | None = None
+    peak_memory_mib: float | None = None
 
 
 class CodecUnderTest(Protocol):
@@ -43,6 +45,8 @@ class CodecUnderTest(Protocol):
     """What a level is: "qp" or "quality"."""
     extension: str
     """Of its files, e.g. ".265"."""
+    low_delay: bool
+    """Whether frames depend on those before them alone."""
 
     def identity(self) -> dict[str, str]:
         """Everything besides input, level and intra period that decides the result."""

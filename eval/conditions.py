@@ -91,6 +91,29 @@ def command_line() -> list[str]:
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
+def peak_memory_mib(pid: int | None = None) -> float | None:
+    """The most main memory that a process has held so far, in MiB; our own when pid is None.
+
+    None where the system does not tell (it is Linux's VmHWM) or the process has ended.
+    """
+    try:
+        for line in Path(f"/proc/{pid or 'self'}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def forget_peak_memory() -> bool:
+    """Start the peak of our own process anew; False where the system does not let us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def _cpu_model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from codec.errors import ConfigError
 from eval.codec_under_test import Encoded
-from eval.conditions import code_digest
+from eval.conditions import code_digest, forget_peak_memory, peak_memory_mib
 from eval.sequences import Sequence
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Model:
 
     parameter = "quality"
     extension = ".lgmc"
+    low_delay = True
 
     def __init__(self, name: str | Path, intra_period: int = 32, device: str = "cpu") -> None:
         import codec
@@ -55,6 +56,7 @@ class Model:
         if not 0 <= level <= MAX_QUALITY:
             raise ConfigError(f"a quality is 0..{MAX_QUALITY}, not {level}")
         stamps: list[float] = []
+        measurable = forget_peak_memory()
         start = perf_counter()
         report = encode(
             sequence.path,
@@ -77,6 +79,7 @@ class Model:
             words.split(" "),
             [frame["bytes"] for frame in report.frames],
             [frame["type"] for frame in report.frames],
+            peak_memory_mib() if measurable else None,
         )
 
     def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:

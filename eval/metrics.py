@@ -6,7 +6,7 @@ frame by frame; a sequence's figure is the mean of its frames' figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +22,17 @@ PSNR_CAP = 100.0
 YUV_WEIGHTS = (6, 1, 1)
 """Weights of Y, U and V in ``psnr_yuv611``: the usual weighting of the HEVC era, also DCVC's."""
 
+YUV_WEIGHTS_411 = (4, 1, 1)
+"""Weights of Y, U and V in ``psnr_yuv411``: those of the samples of 4:2:0."""
+
 MS_SSIM_MIN_SIDE = 161
 """MS-SSIM halves the picture four times under an 11-tap window: both sides must exceed 160."""
 
-METRICS = ("psnr_y", "psnr_u", "psnr_v", "psnr_yuv611", "psnr_rgb", "ms_ssim")
+METRICS = ("psnr_y", "psnr_u", "psnr_v", "psnr_yuv611", "psnr_yuv411", "psnr_rgb", "ms_ssim")
+"""What is always measured."""
+
+EXTRA_METRICS = ("vmaf", "xpsnr_y", "xpsnr_u", "xpsnr_v")
+"""What is measured when asked for, by ``eval.filter_metrics``."""
 
 
 def mse_plane(reference: np.ndarray, decoded: np.ndarray) -> float:
@@ -60,8 +67,17 @@ def psnr_plane(reference: np.ndarray, decoded: np.ndarray, bit_depth: int = 8) -
 
 def psnr_yuv611(psnr_y: float, psnr_u: float, psnr_v: float) -> float:
     """(6 PSNR_Y + PSNR_U + PSNR_V) / 8 in dB, of one frame."""
-    weighted = zip(YUV_WEIGHTS, (psnr_y, psnr_u, psnr_v), strict=True)
-    return sum(weight * value for weight, value in weighted) / sum(YUV_WEIGHTS)
+    return _weighted(YUV_WEIGHTS, (psnr_y, psnr_u, psnr_v))
+
+
+def psnr_yuv411(psnr_y: float, psnr_u: float, psnr_v: float) -> float:
+    """(4 PSNR_Y + PSNR_U + PSNR_V) / 6 in dB, of one frame."""
+    return _weighted(YUV_WEIGHTS_411, (psnr_y, psnr_u, psnr_v))
+
+
+def _weighted(weights: tuple[int, int, int], values: tuple[float, float, float]) -> float:
+    pairs = zip(weights, values, strict=True)
+    return sum(weight * value for weight, value in pairs) / sum(weights)
 
 
 def rgb8(frame: Frame, video_format: VideoFormat) -> np.ndarray:
@@ -122,6 +138,7 @@ def frame_metrics(
         planes = zip(reference, decoded, strict=True)
         y, u, v = (psnr_plane(a, b, video_format.bit_depth) for a, b in planes)
         values.update(psnr_y=y, psnr_u=u, psnr_v=v, psnr_yuv611=psnr_yuv611(y, u, v))
+        values["psnr_yuv411"] = psnr_yuv411(y, u, v)
     original, result = rgb8(reference, video_format), rgb8(decoded, video_format)
     values["psnr_rgb"] = psnr_rgb(original, result)
     values["ms_ssim"] = ms_ssim(original, result)
@@ -129,12 +146,16 @@ def frame_metrics(
 
 
 def measure(
-    reference: Iterable[Frame], decoded: Iterable[Frame], video_format: VideoFormat
+    reference: Iterable[Frame],
+    decoded: Iterable[Frame],
+    video_format: VideoFormat,
+    also: Callable[[Frame, Frame], None] = lambda original, decoded: None,
 ) -> list[dict[str, float | None]]:
     """``frame_metrics`` of every pair of frames, in order, holding one pair at a time.
 
-    Raises VideoError where the two do not have the same number of frames: a codec that drops or
-    repeats one would otherwise be measured against the wrong pictures.
+    also: given every pair too. Raises VideoError where the two do not have the same number of
+    frames: a codec that drops or repeats one would otherwise be measured against the wrong
+    pictures.
     """
     rows: list[dict[str, float | None]] = []
     originals: Iterator[Frame] = iter(reference)
@@ -150,12 +171,13 @@ def measure(
                 "agree): its points cannot be measured"
             )
         rows.append(frame_metrics(original, result, video_format))
+        also(original, result)
 
 
 def average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
     """The mean over frames of each metric; None where a frame has none."""
     means: dict[str, float | None] = {}
-    for name in METRICS:
+    for name in rows[0] if rows else METRICS:
         values = [row[name] for row in rows]
         missing = not values or any(value is None for value in values)
         means[name] = None if missing else float(np.mean(values))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.published import PublishedCurve
 from eval.results import RdResults, ResultsError
 
 if TYPE_CHECKING:
@@ -17,11 +18,16 @@ LABELS = {
     "psnr_u": "PSNR U (dB)",
     "psnr_v": "PSNR V (dB)",
     "psnr_yuv611": "PSNR YUV 6:1:1 (dB)",
+    "psnr_yuv411": "PSNR YUV 4:1:1 (dB)",
     "psnr_rgb": "PSNR RGB (dB)",
     "ms_ssim": "MS-SSIM RGB, -10 log10(1 - x) (dB)",
+    "vmaf": "VMAF",
+    "xpsnr_y": "XPSNR Y (dB)",
+    "xpsnr_u": "XPSNR U (dB)",
+    "xpsnr_v": "XPSNR V (dB)",
 }
 
-PLOTTED = ("psnr_rgb", "psnr_yuv611", "ms_ssim")
+PLOTTED = ("psnr_rgb", "psnr_yuv611", "ms_ssim", "vmaf", "xpsnr_y")
 """The metrics that an evaluation draws."""
 
 # Okabe and Ito's colours, told apart with colour-blind eyes and, by the markers, in grey.
@@ -56,11 +62,14 @@ def plot_rd(
     *,
     metric: str = "psnr_rgb",
     log_rate: bool = True,
+    quoted: Sequence[PublishedCurve] = (),
 ) -> list[Path]:
     """Draw the curves of several codecs to ``target`` with .png and .svg for its suffix.
 
-    log_rate: a logarithmic axis of bits per pixel. Returns the files written. Raises ResultsError
-    where no codec has a point of this metric or a file cannot be written.
+    log_rate: a logarithmic axis of bits per pixel. quoted: published curves of this metric; being
+    averages over a set they are drawn in the last panel, dotted, hollow and named as quoted.
+    Returns the files written. Raises ResultsError where no codec has a point of this metric or a
+    file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -75,30 +84,33 @@ def plot_rd(
     figure = Figure(figsize=(4.6 * columns + 0.4, 3.7 * rows + 1.0), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, name in zip(axes, panels, strict=False):
-        _panel(axis, [one.curve(name, metric) for one in results], log_rate)
+        _panel(axis, [one.curve(name, metric) for one in results])
         axis.set_title(name, fontsize=11)
     used = len(panels)
     if used > 1:
-        _panel(axes[used], [average_curve(one, metric) for one in results], log_rate)
+        _panel(axes[used], [average_curve(one, metric) for one in results])
         axes[used].set_title(f"average of {used} sequences", fontsize=11, fontweight="bold")
         used += 1
+    if quoted:
+        _quoted(axes[used - 1], quoted, len(results))
+    for axis in axes[:used]:
+        _rate_axis(axis, log_rate)
     for axis in axes[used:]:
         axis.set_axis_off()
     for axis in axes[max(0, used - columns) : used]:
         axis.set_xlabel("bits per pixel" + (" (log scale)" if log_rate else ""))
     for axis in axes[:used:columns]:
         axis.set_ylabel(LABELS[metric])
-    handles, labels = _legend(figure.axes, [one.codec for one in results])
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False
-    )
+    names = [one.codec for one in results] + [one.label for one in quoted]
+    handles, labels = _legend(figure.axes, names)
+    longest = 0.6 + 0.09 * max(map(len, labels))  # inches, with the line before the words
+    columns = max(1, min(5, len(labels), int(figure.get_figwidth() / longest)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     figure.suptitle(_title(results), fontsize=9, color="#444444")
     return _save(figure, Path(target))
 
 
-def _panel(axis: Axes, curves: list[list[tuple[float, float]]], log_rate: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-
+def _panel(axis: Axes, curves: list[list[tuple[float, float]]]) -> None:
     for index, curve in enumerate(curves):
         if curve:
             rates, values = zip(*curve, strict=True)
@@ -108,6 +120,20 @@ def _panel(axis: Axes, curves: list[list[tuple[float, float]]], log_rate: bool) 
                 "linestyle": "-" if index < len(_COLOURS) else "--",
             }
             axis.plot(rates, values, linewidth=1.4, markersize=5, label=str(index), **style)
+
+
+def _quoted(axis: Axes, curves: Sequence[PublishedCurve], first: int) -> None:
+    for index, curve in enumerate(curves):
+        rates, values = zip(*curve.points, strict=True)
+        style = {"color": "#666666", "linestyle": ":", "markerfacecolor": "none"}
+        style["marker"] = _MARKERS[index % len(_MARKERS)]
+        label = str(first + index)
+        axis.plot(rates, values, linewidth=1.2, markersize=6, label=label, **style)
+
+
+def _rate_axis(axis: Axes, log_rate: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
     if log_rate:
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(_rate_ticks(axis.get_xlim()))

@@ -17,9 +17,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codec.errors import LgmcError
-from eval.metrics import METRICS, ms_ssim_db
+from eval.metrics import EXTRA_METRICS, METRICS, ms_ssim_db
 
 FORMAT = "lgmc-rd/1"
+KNOWN_METRICS = (*METRICS, *EXTRA_METRICS)
 
 
 class ResultsError(LgmcError):
@@ -72,7 +73,8 @@ class RdPoint(_Record):
     level: qp of an anchor, quality index of a model. bytes: size of the file. bpp: 8 bytes / luma
     pixels of all frames. kbps: kilobits (1000) a second. metrics: means over frames, dB or
     (ms_ssim) 0..1, None where one does not apply. *_seconds: wall time; *_fps: without the first
-    frame where it can be told apart. measured: ISO 8601, UTC. arguments: the call that made the
+    frame where it can be told apart. encode_peak_mib: the most main memory the encoder held,
+    None where the system does not tell. measured: ISO 8601, UTC. arguments: the call that made the
     file.
     """
 
@@ -87,19 +89,37 @@ class RdPoint(_Record):
     decode_seconds: float = Field(ge=0)
     encode_fps: float | None = None
     decode_fps: float | None = None
+    encode_peak_mib: float | None = None
     measured: str
     arguments: list[str]
     per_frame: PerFrame
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> RdPoint:
-        unknown = sorted((set(self.metrics) | set(self.per_frame.metrics)) - set(METRICS))
+        unknown = sorted((set(self.metrics) | set(self.per_frame.metrics)) - set(KNOWN_METRICS))
         if unknown:
             raise ValueError(f"unknown metric {unknown[0]!r}")
         lists = [*self.per_frame.metrics.values(), self.per_frame.bytes, self.per_frame.types]
         if any(values is not None and len(values) != self.frames for values in lists):
             raise ValueError(f"a per-frame list does not have {self.frames} entries")
         return self
+
+    def by_type(self) -> dict[str, dict[str, float | None]]:
+        """ "I" and "P" apart: "frames", mean "bytes" a frame and the mean of each metric.
+
+        Empty where the types are not known; a metric is None where it does not apply.
+        """
+        types = self.per_frame.types or []
+        means: dict[str, dict[str, float | None]] = {}
+        for kind in dict.fromkeys(types):
+            places = [i for i, one in enumerate(types) if one == kind]
+            lists = {"bytes": self.per_frame.bytes, **self.per_frame.metrics}
+            means[kind] = {"frames": len(places)}
+            for name, values in lists.items():
+                chosen = [values[i] for i in places] if values else [None]
+                lacking = any(value is None for value in chosen)
+                means[kind][name] = None if lacking else sum(chosen) / len(chosen)
+        return means
 
 
 class Failure(_Record):
@@ -113,7 +133,8 @@ class Failure(_Record):
 class Conditions(_Record):
     """Everything the figures depend on that is the same for all points of a file.
 
-    frames: the limit asked for, None for all. codec: what identifies codec and version.
+    frames: the limit asked for, None for all. codec: what identifies codec and version. prepared:
+    the recipe by which ``lgmc data prepare`` made the frames, None for frames as they came.
     """
 
     date: str
@@ -124,6 +145,7 @@ class Conditions(_Record):
     intra_period: int
     device: str
     codec: dict[str, str]
+    prepared: dict[str, str] | None = None
 
 
 class RdResults(_Record):
@@ -182,9 +204,10 @@ class RdResults(_Record):
 
 
 def check_metric(metric: str) -> None:
-    """Raise ResultsError unless ``metric`` is one of ``eval.metrics.METRICS``."""
-    if metric not in METRICS:
-        raise ResultsError(f"there is no metric {metric!r}: choose from {', '.join(METRICS)}")
+    """Raise ResultsError unless ``metric`` is one of ``KNOWN_METRICS``."""
+    if metric not in KNOWN_METRICS:
+        known = ", ".join(KNOWN_METRICS)
+        raise ResultsError(f"there is no metric {metric!r}: choose from {known}")
 
 
 def bits_per_pixel(file_bytes: int, width: int, height: int, frames: int) -> float:
@@ -220,6 +243,9 @@ def load_results(path: str | Path) -> RdResults:
         raise ResultsError(f"{path} is not a valid result file: {_first(exc)}") from None
 
 
+_COSTS = ("encode_seconds", "decode_seconds", "encode_fps", "decode_fps", "encode_peak_mib")
+
+
 def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:
     """All points as flat rows, the conditions repeated in each: what the CSV holds."""
     rows = []
@@ -230,8 +256,11 @@ def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"codec": one.codec, "sequence": point.sequence}
             row.update(parameter=one.parameter, level=point.level)
             row.update(bytes=point.bytes, bpp=point.bpp, kbps=point.kbps)
-            row.update({name: point.metrics.get(name) for name in METRICS})
-            for name in ("encode_seconds", "decode_seconds", "encode_fps", "decode_fps"):
+            row.update({name: point.metrics.get(name) for name in KNOWN_METRICS})
+            for kind, means in point.by_type().items():
+                row[f"bytes_{kind.lower()}"] = means["bytes"]
+                row[f"psnr_rgb_{kind.lower()}"] = means["psnr_rgb"]
+            for name in _COSTS:
                 row[name] = getattr(point, name)
             row.update(info.model_dump(exclude={"name"}))
             row.update(intra_period=conditions.intra_period, device=conditions.device)

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from codec.errors import ConfigError, LgmcError
+from codec.video.ffmpeg import find_ffmpeg
 from eval import QPS, QUALITIES, conditions
-from eval.anchors import Anchor
+from eval.anchors import AV1_QPS, Anchor, ReferenceAnchor, make_anchor
+from eval.anchors.program import ffmpeg_version
 from eval.bdrate import BD_METRICS
 from eval.cache import PointCache
 from eval.codec_under_test import CodecUnderTest, FrameClock, frames_per_second
 from eval.compare import Comparison, compare
-from eval.metrics import METRICS, average, measure
+from eval.filter_metrics import FilterMetrics, check_filters
+from eval.metrics import average, measure
+from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
 from eval.results import (
     FORMAT,
     Conditions,
@@ -41,6 +45,7 @@ from eval.results import (
     write_text,
 )
 from eval.sequences import Sequence, find_sequences
+from eval.testsets.prepared import read_prepared
 
 
 @dataclass
@@ -64,6 +69,7 @@ def evaluate(
     anchors: list[str] | tuple[str, ...] = (),
     qualities: tuple[int, ...] = QUALITIES,
     qps: tuple[int, ...] = QPS,
+    av1_qps: tuple[int, ...] = AV1_QPS,
     frames: int | None = None,
     intra_period: int = 32,
     out: str | Path,
@@ -72,15 +78,20 @@ def evaluate(
     reader_options: dict[str, Any] | None = None,
     jobs: int | None = None,
     command: list[str] | None = None,
+    published: tuple[str, ...] = (),
+    metrics: tuple[str, ...] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Measure models and anchors on the same frames and write everything to the folder ``out``.
 
     sequences: a path as ``find_sequences`` takes it, or its result. models: names or weight files.
-    anchors: names of ``eval.anchors.ANCHORS``. qualities: indices 0..63 of the models; qps of the
-    anchors. frames: the first so many of each clip, None for all. force: measure anew what is
+    anchors: names of ``eval.anchors.ANCHORS`` and ``REFERENCES``. qualities: indices 0..63 of the
+    models; qps of the anchors; av1_qps: quantizers 0..63 of SVT-AV1 and libaom, whose scale is
+    another. frames: the first so many of each clip, None for all. force: measure anew what is
     cached. reader_options: how raw files are read. jobs: anchors' points at once, all cores when
-    None; models run alone, after them, with all threads. report: given a line per point.
+    None; models run alone, after them, with all threads. published: names of figures to draw beside
+    ours, as ``eval.published`` has them. metrics: "vmaf", "xpsnr", besides what is always measured.
+    report: given a line per point.
 
     Writes CODEC.json per codec, points.csv, bdrate.json, rd_METRIC.png and .svg, and points/ (the
     cache). Raises LgmcError for what stops the whole: no sequence, an unknown anchor or model, a
@@ -90,18 +101,28 @@ def evaluate(
         raise ConfigError("nothing to evaluate: give a model or an anchor")
     _check_levels(qualities if models else (), 63, "quality")
     _check_levels(qps if anchors else (), 51, "qp")
+    _check_levels(av1_qps if anchors else (), 63, "qp of AV1")
+    quoted = [load_published(name) for name in published]
+    if metrics:
+        check_filters(metrics, find_ffmpeg())
     out = Path(out)
     cache = PointCache(_made(out / "points"))
     if not isinstance(sequences, list):
         sequences = find_sequences(sequences, frames=frames, **(reader_options or {}))
-    run = partial(_point, intra_period=intra_period, cache=cache, force=force)
-    anchor_codecs = [Anchor(name, intra_period) for name in anchors]
+    run = partial(_point, intra_period=intra_period, cache=cache, force=force, metrics=metrics)
+    anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
     model_codecs = _models(models, intra_period, device)
     measured: dict[str, list[RdPoint | Failure]] = {}
     model_tasks = [
         (codec, s, level) for codec in model_codecs for s in sequences for level in qualities
     ]
-    with closing(_anchor_points(anchor_codecs, sequences, qps, run, jobs)) as anchor_points:
+    anchor_tasks = [
+        (codec, s, level)
+        for s in sequences
+        for codec in anchor_codecs
+        for level in (av1_qps if codec.is_av1 else qps)
+    ]
+    with closing(_anchor_points(anchor_tasks, run, jobs)) as anchor_points:
         model_points = ((codec, run(codec, one, level)) for codec, one, level in model_tasks)
         for codec, point in chain(anchor_points, model_points):
             report(_line(codec, point))
@@ -113,7 +134,7 @@ def evaluate(
         for codec in codecs
     ]
     evaluation = Evaluation(results, _comparisons(results, len(model_codecs)))
-    evaluation.files = _write(evaluation, out)
+    evaluation.files = _write(evaluation, out, quoted)
     return evaluation
 
 
@@ -150,14 +171,11 @@ def _models(models: Iterable[str | Path], intra_period: int, device: str) -> lis
 
 
 def _anchor_points(
-    anchors: list[Anchor],
-    sequences: list[Sequence],
-    qps: tuple[int, ...],
+    tasks: list[tuple[Anchor | ReferenceAnchor, Sequence, int]],
     run: Callable[..., RdPoint | Failure],
     jobs: int | None,
-) -> Iterator[tuple[Anchor, RdPoint | Failure]]:
+) -> Iterator[tuple[Anchor | ReferenceAnchor, RdPoint | Failure]]:
     """Every point of the anchors as it is done, several at a time; ends at once if stopped."""
-    tasks = [(anchor, one, qp) for one in sequences for anchor in anchors for qp in qps]
     with ThreadPoolExecutor(jobs or conditions.available_cores()) as pool:
         futures = {pool.submit(run, *task): task[0] for task in tasks}
         try:
@@ -165,7 +183,7 @@ def _anchor_points(
                 yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for anchor in anchors:
+            for anchor, *_ in tasks:
                 anchor.abort()
             raise
 
@@ -178,6 +196,7 @@ def _point(
     intra_period: int,
     cache: PointCache,
     force: bool,
+    metrics: tuple[str, ...],
 ) -> RdPoint | Failure:
     """Measure one point, or take it from the cache."""
     key = {
@@ -190,12 +209,15 @@ def _point(
         "versions": conditions.versions(),
         "machine": [conditions.machine()[name] for name in ("cpu", "cores")],  # for the times
     }
+    if metrics:  # not otherwise: what was measured without them stays valid
+        parts = (*sorted(metrics), ffmpeg_version(find_ffmpeg()))
+        key["filters"] = [*parts, conditions.code_digest("eval.filter_metrics")]
     point = None if force else cache.load(key)
     if point is not None:
         # the clip may go by another name now: the cache knows it by its pixels
         return point.model_copy(update={"sequence": sequence.name})
     try:
-        point = _measure(codec, sequence, level)
+        point = _measure(codec, sequence, level, metrics)
     except LgmcError as exc:
         return Failure(sequence=sequence.name, level=level, error=str(exc))
     except Exception as exc:  # a fault of one codec must not lose the points of the others
@@ -205,15 +227,25 @@ def _point(
     return point
 
 
-def _measure(codec: CodecUnderTest, sequence: Sequence, level: int) -> RdPoint:
+def _measure(
+    codec: CodecUnderTest, sequence: Sequence, level: int, metrics: tuple[str, ...]
+) -> RdPoint:
     info = sequence.format
     with tempfile.TemporaryDirectory(prefix="lgmc-eval-") as folder:
         target = Path(folder) / f"{sequence.name}{codec.extension}"
         encoded = codec.encode(sequence, level, target)
         size = target.stat().st_size
         clock = FrameClock()
-        with sequence.open() as originals:
-            rows = measure(originals, clock.over(codec.decode(target, sequence)), info)
+        decoded = clock.over(codec.decode(target, sequence))
+        filters = FilterMetrics(metrics, info, find_ffmpeg()) if metrics else None
+        with sequence.open() as originals, filters or nullcontext():
+            if filters is None:
+                rows = measure(originals, decoded, info)
+            else:
+                rows = measure(originals, decoded, info, also=filters.add)
+                for name, values in filters.values().items():
+                    for row, value in zip(rows, values, strict=True):
+                        row[name] = value
     return RdPoint(
         sequence=sequence.name,
         level=level,
@@ -226,10 +258,11 @@ def _measure(codec: CodecUnderTest, sequence: Sequence, level: int) -> RdPoint:
         decode_seconds=clock.seconds,
         encode_fps=frames_per_second(sequence.frames, encoded.seconds, encoded.first_frame_seconds),
         decode_fps=frames_per_second(sequence.frames, clock.seconds, clock.first),
+        encode_peak_mib=encoded.peak_memory_mib,
         measured=conditions.now(),
         arguments=encoded.arguments,
         per_frame=PerFrame(
-            metrics={name: [row[name] for row in rows] for name in METRICS},
+            metrics={name: [row[name] for row in rows] for name in rows[0]},
             bytes=encoded.frame_bytes,
             types=encoded.frame_types,
         ),
@@ -267,11 +300,19 @@ def _results(
             intra_period=intra_period,
             device=device,
             codec=codec.identity(),
+            prepared=_preparation(sequences),
         ),
         sequences=[_info(sequence) for sequence in sequences],
         points=[one for one in ordered if isinstance(one, RdPoint)],
         failures=[one for one in ordered if isinstance(one, Failure)],
     )
+
+
+def _preparation(sequences: list[Sequence]) -> dict[str, str] | None:
+    """The recipe of the sequences' folder, where all of them come from one."""
+    folders = {sequence.path.parent for sequence in sequences if sequence.path.is_dir()}
+    prepared = read_prepared(folders.pop()) if len(folders) == 1 else None
+    return prepared.conditions() if prepared else None
 
 
 def _info(sequence: Sequence) -> SequenceInfo:
@@ -305,7 +346,9 @@ def _comparisons(results: list[RdResults], models: int) -> list[Comparison]:
     return comparisons
 
 
-def _write(evaluation: Evaluation, out: Path) -> list[Path]:
+def _write(
+    evaluation: Evaluation, out: Path, quoted: list[PublishedTable | PublishedCurves]
+) -> list[Path]:
     from eval.plot import PLOTTED, plot_rd
 
     files = []
@@ -324,5 +367,12 @@ def _write(evaluation: Evaluation, out: Path) -> list[Path]:
     for metric in PLOTTED:
         curves = [one.curve(i.name, metric) for one in evaluation.results for i in one.sequences]
         if any(curves):
-            files += plot_rd(evaluation.results, out / f"rd_{metric}", metric=metric)
+            target = out / f"rd_{metric}"
+            beside = _curves_of(quoted, metric)
+            files += plot_rd(evaluation.results, target, metric=metric, quoted=beside)
     return files
+
+
+def _curves_of(quoted: list[PublishedTable | PublishedCurves], metric: str) -> list[PublishedCurve]:
+    curves = [one for one in quoted if isinstance(one, PublishedCurves) and one.metric == metric]
+    return [curve for one in curves for curve in one.curves]

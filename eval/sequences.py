@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from codec.errors import ConfigError, VideoError
 from codec.video.format import VideoFormat
+from eval.testsets.prepared import read_prepared
 
 if TYPE_CHECKING:
     from codec.video.reader import VideoReader
@@ -61,11 +62,23 @@ def find_sequences(
     if frames is not None and frames < 1:
         raise ConfigError(f"the number of frames must be at least 1, not {frames}")
     options = {name: value for name, value in reader_options.items() if value is not None}
-    places = clip_paths(Path(path))
     return [
-        _sequence(place, name, frames, options)
-        for place, name in zip(places, _unique_names(places), strict=True)
+        _sequence(place, name, frames, {**_prepared_rate(place), **options})
+        for place, name in find_clips(Path(path))
     ]
+
+
+def find_clips(path: Path) -> list[tuple[Path, str]]:
+    """The clips at a path with their names, as ``find_sequences`` takes them; nothing is read."""
+    places = clip_paths(path)
+    return list(zip(places, _unique_names(places), strict=True))
+
+
+def _prepared_rate(place: Path) -> dict[str, str]:
+    """The frame rate of a folder of pictures that ``lgmc data prepare`` made."""
+    prepared = read_prepared(place.parent) if place.is_dir() else None
+    known = prepared.sequences.get(place.name) if prepared else None
+    return {"fps": known.fps} if known else {}
 
 
 def clip_paths(path: Path) -> list[Path]:

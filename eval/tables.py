@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from eval.bdrate import CONTROL_METHOD, METHOD, BdDelta
 from eval.compare import Comparison
+from eval.published import PublishedCurves, PublishedTable
 from eval.results import RdResults
 
 _POINT_HEAD = (
@@ -67,6 +68,26 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         quality = comparison.mean_quality_db
         rows.append((count, f"{mean:+.2f} %", "", _number(quality, 3, " dB", "+"), ""))
     return [title, *("  " + line for line in align(rows)), *("  " + line for line in remarks)]
+
+
+def published_lines(published: PublishedTable | PublishedCurves) -> list[str]:
+    """Published figures with their source and conditions, marked as quoted."""
+    conditions = "".join(f", {name}: {value}" for name, value in published.conditions.items())
+    if isinstance(published, PublishedTable):
+        what = f"BD-rate in %, {published.quality}, against {published.anchor}"
+        sets = list(next(iter(published.rows.values())))
+        cells = [
+            (codec, *(f"{row[one]:+.1f}" for one in sets)) for codec, row in published.rows.items()
+        ]
+        rows = [("codec", *sets), *cells]
+    else:
+        what = f"bits per pixel and {published.metric} in dB"
+        rows = [("codec", "set", "points")]
+        for curve in published.curves:
+            points = " ".join(f"({rate:.4f}, {value:.2f})" for rate, value in curve.points)
+            rows.append((curve.codec, curve.set, points))
+    title = f"quoted, not measured here: {published.source}: {what}{conditions}"
+    return [title, *("  " + line for line in align(rows))]
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from eval.bdrate import BD_METRICS, MIN_OVERLAP
+from eval.bdrate import BD_CHOICES, MIN_OVERLAP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tests", metavar="TEST.json", nargs="+", help="one or more other codecs")
     parser.add_argument(
         "--metric",
-        choices=BD_METRICS,
+        choices=BD_CHOICES,
         default="psnr_rgb",
         help="the quality (default psnr_rgb); ms_ssim is compared as -10 log10(1 - x)",
     )

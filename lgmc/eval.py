@@ -1,4 +1,4 @@
-"""Rate-distortion points and BD-rates of models and of x264 and x265 on the same frames.
+"""Rate-distortion points and BD-rates of models and of conventional encoders on the same frames.
 
 Every point is a real file, decoded from that file. DIR gets a JSON file per codec (for lgmc
 bdrate), points.csv, bdrate.json and RD plots. What was measured there before is not measured again.
@@ -12,10 +12,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codec.errors import ConfigError
 from eval import QPS, QUALITIES
 from lgmc.arguments import add_machine, add_reading, apply_machine, integer, reader_options
+
+if TYPE_CHECKING:
+    from eval.results import Failure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--anchors",
         default="x264,x265",
         metavar="A,B",
-        help="x264-medium, x264-veryslow, x265-medium, x265-veryslow; x264, x265: both presets; "
-        "all; none (default x264,x265)",
+        help="{x264,x265}-{medium,veryslow,ra}, {svtav1,libaom,vvenc,hm,vtm}-{ld,ra}, where ld, "
+        "medium and veryslow are of low delay and ra is random access; x264, x265: medium and "
+        "veryslow; svtav1, libaom, vvenc, hm, vtm: both; ld, ra: all of that order; all; none "
+        "(default x264,x265). hm and vtm: docs/protocol.md",
     )
     parser.add_argument(
         "--qualities",
@@ -53,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"qps of the anchors (default {_joined(QPS)})",
     )
     parser.add_argument(
+        "--av1-qps",
+        type=_levels(63),
+        default=None,
+        metavar="QP,QP",
+        help="quantizers 0..63 of svtav1 and libaom, whose scale is another (default 22,32,42,52)",
+    )
+    parser.add_argument(
         "--frames", type=integer(1), metavar="N", help="only the first N frames of each sequence"
     )
     parser.add_argument(
@@ -61,6 +74,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=32,
         metavar="N",
         help="an I frame every N frames, for every codec; 0: only the first (default 32)",
+    )
+    parser.add_argument(
+        "--published",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="published figures to print and draw beside ours, marked as quoted, such as "
+        "dcvc-tcm-curves or ecvc-table1; may be given several times",
+    )
+    parser.add_argument(
+        "--metrics",
+        default="",
+        metavar="A,B",
+        help="besides what is always measured: vmaf, xpsnr (both through FFmpeg, slow)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for the results")
     parser.add_argument(
@@ -72,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from eval.anchors import anchor_names
+    from eval.anchors import AV1_QPS, anchor_names
 
     anchors = anchor_names(args.anchors)
     models = [name for name in args.model or ["lite"] if name != "none"]
@@ -80,8 +107,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("nothing to evaluate: --model none and --anchors none leave no codec")
     if models:
         apply_machine(args)
+    from eval.published import load_published
     from eval.run import evaluate
-    from eval.tables import comparison_lines, points_table
+    from eval.tables import comparison_lines, points_table, published_lines
 
     evaluation = evaluate(
         args.sequences,
@@ -89,9 +117,12 @@ def run(args: argparse.Namespace) -> int:
         anchors=anchors,
         qualities=args.qualities,
         qps=args.qps,
+        av1_qps=args.av1_qps or AV1_QPS,
         frames=args.frames,
         intra_period=args.intra_period,
         out=Path(args.out),
+        published=tuple(args.published),
+        metrics=tuple(dict.fromkeys(args.metrics.replace(",", " ").split())),
         force=args.force,
         device=args.device,
         reader_options=reader_options(args),
@@ -109,13 +140,26 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(points_table(evaluation.results)))
         for comparison in evaluation.comparisons:
             print("", *comparison_lines(comparison), sep="\n")
+        for name in args.published:
+            print("", *published_lines(load_published(name)), sep="\n")
         print(f"\nwritten to {args.out}: {', '.join(path.name for path in evaluation.files)}")
-    for codec, failure in failures:
-        print(
-            f"eval: no point of {codec} at {failure.level} on {failure.sequence}: {failure.error}",
-            file=sys.stderr,
-        )
+    for line in _failure_lines(failures):
+        print(f"eval: {line}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _failure_lines(failures: list[tuple[str, Failure]]) -> list[str]:
+    """A line per codec and reason, however many points it cost."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for codec, failure in failures:
+        where = f"{failure.level} on {failure.sequence}"
+        reasons.setdefault((codec, failure.error), []).append(where)
+    return [
+        f"no point of {codec} at {places[0]}"
+        + (f" (and {len(places) - 1} more)" if len(places) > 1 else "")
+        + f": {error}"
+        for (codec, error), places in reasons.items()
+    ]
 
 
 def _levels(top: int):

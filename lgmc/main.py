@@ -20,6 +20,7 @@ VERBS = (
     "eval",
     "bdrate",
     "report",
+    "data",
     "ablate",
     "explain",
     "bench",

@@ -1,7 +1,7 @@
 """The frames of the viewer: one frame a sequence, original and decoded by every codec.
 
 Result files hold no pictures. They are made again through the code that measured: a real file of
-the frames up to the one shown, decoded from that file. No codec here looks ahead, so that is the
+the frames up to the one shown, of all where a codec looks ahead, decoded from that file. So it is the
 frame of the whole file; its PSNR is held against the one in the results.
 """
 
@@ -247,12 +247,15 @@ def _key(results: RdResults, point: RdPoint, clip: Clip, number: int) -> str:
 def _decode(
     codec: CodecUnderTest, clip: Clip, level: int, number: int
 ) -> tuple[Frame, dict[str, Any]]:
-    """Frame ``number`` out of a real file of the frames up to it, with its type and bytes."""
-    begin = replace(clip, frames=number + 1)
+    """Frame ``number`` out of a real file, with its type and bytes.
+
+    The file holds the frames up to it, or all where the codec's frames depend on later ones.
+    """
+    begin = replace(clip, frames=number + 1) if codec.low_delay else clip
     with tempfile.TemporaryDirectory(prefix="lgmc-report-") as folder:
         target = Path(folder) / f"frames{codec.extension}"
         encoded = codec.encode(begin, level, target)
-        decoded = _last(codec.decode(target, begin), number + 1)
+        decoded = _picked(codec.decode(target, begin), number, begin.frames)
     figures = {
         "type": encoded.frame_types[number] if encoded.frame_types else None,
         "bytes": encoded.frame_bytes[number] if encoded.frame_bytes else None,
@@ -260,13 +263,16 @@ def _decode(
     return decoded, figures
 
 
-def _last(frames: Iterable[Frame], expected: int) -> Frame:
-    count, last = 0, ()
+def _picked(frames: Iterable[Frame], number: int, expected: int) -> Frame:
+    """Frame ``number`` of so many, which are all counted."""
+    count, picked = 0, ()
     for frame in frames:
-        count, last = count + 1, frame
+        if count == number:
+            picked = tuple(np.array(plane) for plane in frame)
+        count += 1
     if count != expected:
         raise VideoError(f"{count} frames came back where {expected} were wanted")
-    return tuple(np.array(plane) for plane in last)
+    return picked
 
 
 def _rgb(frame: Frame, clip: Clip) -> np.ndarray:

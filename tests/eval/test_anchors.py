@@ -1,5 +1,7 @@
 """The anchors with the real encoders, on clips of a few small frames."""
 
+import re
+import subprocess
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -10,6 +12,8 @@ from codec.errors import ConfigError, VideoError
 from codec.video.format import VideoFormat
 from codec.video.synthetic import write_synthetic
 from eval.anchors import ANCHORS, Anchor, anchor_names, coded_format
+from eval.anchors.pictures import read_pictures, shown_frames
+from eval.anchors.pixels import as_coded, from_coded
 from eval.metrics import average, measure
 from eval.sequences import find_sequences
 
@@ -36,6 +40,8 @@ def _coded(anchor, sequence, qp, folder):
         ("x264", ["x264-medium", "x264-veryslow"]),
         ("x265-veryslow, x265", ["x265-veryslow", "x265-medium"]),
         ("all", list(ANCHORS)),
+        ("vvenc,hm-ra", ["vvenc-ld", "vvenc-ra", "hm-ra"]),
+        ("ra", ["x264-ra", "x265-ra", "svtav1-ra", "libaom-ra", "vvenc-ra"]),
         ("none", []),
     ],
 )
@@ -64,13 +70,92 @@ def test_the_papers_arguments_word_for_word(tmp_path):
 
 @pytest.mark.parametrize("name", ANCHORS)
 def test_every_anchor_codes_every_frame_with_intra_frames_at_the_period(tmp_path, name):
-    sequence = _sequence(tmp_path)
-    encoded, target, mean = _coded(Anchor(name, 2), sequence, 30, tmp_path)
-    assert encoded.frame_types == ["I", "P", "I", "P", "I"]
+    sequence = _sequence(tmp_path, frames=9)
+    encoded, target, mean = _coded(Anchor(name, 4), sequence, 30, tmp_path)
+    assert encoded.frame_types == list("IPPPIPPPI")
     assert 0 < sum(encoded.frame_bytes) <= target.stat().st_size
     assert encoded.arguments[0] == "ffmpeg"
     assert not any(str(tmp_path) in word for word in encoded.arguments)
     assert mean["psnr_y"] > 28
+    assert encoded.peak_memory_mib is None or encoded.peak_memory_mib > 0
+    assert _decoded_key_frames(Anchor(name), target) == [0, 4, 8]
+    assert read_pictures(target).reordered == (not ANCHORS[name].low_delay)
+    if target.suffix == ".266":  # no access unit delimiters (type 20), which hold nothing
+        units = target.read_bytes().split(b"\0\0\1")[1:]
+        assert 20 not in [unit[1] >> 3 for unit in units]
+
+
+def _decoded_key_frames(anchor, path):
+    """What FFmpeg's own decoder says, in the order of display."""
+    container = anchor.kind.container
+    words = ["-f", container, "-i", str(path), "-vf", "showinfo", "-f", "null", "-"]
+    done = subprocess.run([anchor.ffmpeg, "-hide_banner", *words], capture_output=True, text=True)
+    keys = re.findall(r"showinfo.* iskey:(\d)", done.stderr)
+    return [index for index, key in enumerate(keys) if key == "1"]
+
+
+@pytest.mark.parametrize("name", ["x265-ra", "svtav1-ld", "libaom-ld", "libaom-ra", "vvenc-ra"])
+def test_bits_do_not_depend_on_the_frame_rate(tmp_path, name):
+    """What sets a fixed qp apart from a rate factor that counts seconds."""
+    slow = _sequence(tmp_path, frames=6, fps=15)
+    _, first, _ = _coded(Anchor(name), slow, 34, tmp_path)
+    pictures = read_pictures(first).bytes
+    _, second, _ = _coded(Anchor(name), _sequence(tmp_path, frames=6, fps=120), 34, tmp_path)
+    # parameter sets may spell out the rate and the level
+    assert read_pictures(second).bytes[1:] == pictures[1:]
+
+
+@pytest.mark.parametrize("name", ["svtav1-ld", "svtav1-ra", "libaom-ra", "vvenc-ld", "vvenc-ra"])
+def test_period_zero_and_odd_sizes_in_the_encoders_of_today(tmp_path, name):
+    sequence = _sequence(tmp_path, width=67, height=65, frames=3)
+    encoded, target, mean = _coded(Anchor(name, 0), sequence, 16, tmp_path)
+    assert encoded.frame_types == ["I", "P", "P"]
+    assert mean["psnr_y"] > 40
+    for frame in Anchor(name).decode(target, sequence):
+        sequence.format.check_frame(frame)
+
+
+def test_av1_of_444_and_a_refusal_where_an_encoder_has_only_420(tmp_path):
+    sequence = _sequence(tmp_path, frames=2, chroma="444", bit_depth=10)
+    _, _, mean = _coded(Anchor("libaom-ld"), sequence, 10, tmp_path)
+    assert mean["psnr_u"] > 42
+    for name in ("svtav1-ld", "vvenc-ra"):
+        with pytest.raises(ConfigError, match=f"{name} codes 4:2:0 only .* 4:4:4 10 bit"):
+            Anchor(name).encode(sequence, 30, tmp_path / "o")
+
+
+def test_8_bit_through_a_10_bit_encoder_is_a_multiplication_and_a_rounding():
+    video = VideoFormat(width=3, height=1, fps=25)
+    coded = coded_format(video, 10)
+    assert (coded.bit_depth, coded.width, coded.height) == (10, 4, 2)
+    chroma = np.full((1, 2), 128, np.uint8)
+    frame = (np.array([[0, 7, 255]], np.uint8), chroma, chroma)
+    (given,) = as_coded([frame], video, coded)
+    assert given[0].tolist() == [[0, 28, 1020, 1020], [0, 28, 1020, 1020]]
+    assert all(
+        np.array_equal(a, b) for a, b in zip(from_coded(given, video, coded), frame, strict=True)
+    )
+    given[0][0, :3] = (1, 30, 1023)  # 0.25, 7.5, 255.75
+    assert from_coded(given, video, coded)[0].tolist() == [[0, 8, 255]]
+
+
+def test_frame_headers_of_av1_by_hand():
+    delimiter = bytes([0b00010010, 0])
+    shown = bytes([0b00110010, 2, 0b00110000, 0xFF])  # OBU_FRAME of 2 bytes, inter, show_frame
+    hidden = bytes([0b00110110, 0, 0x81, 1, 0b00100000]) + bytes(128)  # extension, size 129
+    existing = bytes([0b00011000, 0b10010000])  # OBU_FRAME_HEADER to the end, show_existing_frame
+    assert list(shown_frames(delimiter + shown)) == [True]
+    assert list(shown_frames(delimiter + hidden + shown)) == [False, True]
+    assert list(shown_frames(delimiter + existing)) == [False]
+
+
+def test_an_encoder_that_this_ffmpeg_lacks_is_one_sentence(tmp_path):
+    stub = tmp_path / "ffmpeg"
+    stub.write_text('#!/bin/sh\necho "ffmpeg version n1"\necho " V....D libx264 H.264"\n')
+    stub.chmod(0o755)
+    sequence = _sequence(tmp_path)
+    with pytest.raises(VideoError, match=r"\(n1\) has no encoder libvvenc: leave vvenc-ld out"):
+        Anchor("vvenc-ld", ffmpeg=stub).encode(sequence, 30, tmp_path / "o.266")
 
 
 @pytest.mark.parametrize("name", FAST)

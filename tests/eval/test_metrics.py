@@ -59,6 +59,10 @@ def test_yuv_weights_are_6_1_1():
     assert metrics.psnr_yuv611(40.0, 30.0, 20.0) == pytest.approx((240 + 30 + 20) / 8)
 
 
+def test_yuv_weights_are_4_1_1():
+    assert metrics.psnr_yuv411(40.0, 30.0, 20.0) == pytest.approx((160 + 30 + 20) / 6)
+
+
 def test_rgb_psnr_is_one_mse_over_three_channels():
     reference = np.full((3, 4, 4), 100, np.uint8)
     decoded = reference.copy()

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from eval import results
-from eval.anchors import ANCHORS
+from eval.anchors import ANCHORS, AV1_QPS, REFERENCES
 from eval.bdrate import MIN_OVERLAP, WARN_OVERLAP
-from eval.metrics import METRICS, PSNR_CAP
+from eval.metrics import EXTRA_METRICS, METRICS, PSNR_CAP
+from eval.published import published_names
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 RECORDS = ("SequenceInfo", "PerFrame", "RdPoint", "Failure", "Conditions", "RdResults")
@@ -22,12 +23,13 @@ def test_every_field_is_documented(record):
 
 
 def test_metrics_limits_and_options_are_those_of_the_code():
-    assert all(f"`{metric}`" in TEXT for metric in METRICS)
+    assert all(f"`{metric}`" in TEXT for metric in (*METRICS, *EXTRA_METRICS))
     assert f"{PSNR_CAP:.0f} dB" in TEXT
     assert f"{MIN_OVERLAP:.0%}".replace("%", " %") in TEXT
     assert f"{WARN_OVERLAP:.0%}".replace("%", " %") in TEXT
     for kind in ANCHORS.values():
-        options = kind.encoder_options("QP", 32)
-        words = options.get("x264-params") or options["x265-params"]
-        assert words.removesuffix(":log-level=error") in TEXT
-        assert kind.message_units in TEXT
+        assert f"    {kind.name:14} {kind.command('QP', 32)}\n" in TEXT
+    for kind in REFERENCES.values():
+        assert f"`{kind.name}`" in TEXT and f"`{kind.configuration}`" in TEXT
+    assert f"default {','.join(map(str, AV1_QPS))}" in TEXT
+    assert all(f"`{name}`" in TEXT for name in published_names())

@@ -108,8 +108,8 @@ def test_a_curve_is_sorted_by_rate_and_ms_ssim_is_in_db():
     assert [value for _, value in results.curve("pan", "psnr_rgb")] == [31.0, 33.0]
     assert [v for _, v in results.curve("pan", "ms_ssim")] == pytest.approx([10.0, 20.0])
     assert results.curve("pan", "psnr_u") == []
-    with pytest.raises(ResultsError, match="no metric 'vmaf'"):
-        results.curve("pan", "vmaf")
+    with pytest.raises(ResultsError, match="no metric 'lpips'"):
+        results.curve("pan", "lpips")
 
 
 def _broken(change):
@@ -129,7 +129,7 @@ def _broken(change):
         (_broken(lambda c: c["points"][0].update(bytes=7)), "states .* bpp but its bytes are"),
         (_broken(lambda c: c["points"][0].update(extra=1)), "points.0.extra"),
         (_broken(lambda c: c["points"][0].update(sequence="zoom")), "'zoom' .* does not list"),
-        (_broken(lambda c: c["points"][0]["metrics"].update(vmaf=9.0)), "unknown metric 'vmaf'"),
+        (_broken(lambda c: c["points"][0]["metrics"].update(lpips=9.0)), "unknown metric 'lpips'"),
         (_broken(lambda c: c["points"][0].update(level=39)), "qp 39 stands there twice"),
         (_broken(lambda c: c["points"][0].update(frames=3)), "does not have 3 entries"),
         (_broken(lambda c: c["sequences"].append(c["sequences"][0])), "same name"),

@@ -115,6 +115,28 @@ def test_one_failing_point_does_not_stop_the_others(clips, tmp_path, monkeypatch
     assert [point.level for point in again.results[0].points] == list(QPS)
 
 
+def test_a_missing_encoder_is_said_once_and_the_rest_goes_on(clips, tmp_path, monkeypatch, capsys):
+    from eval.anchors import anchor
+    from lgmc.main import main
+
+    has = anchor.ffmpeg_has
+    monkeypatch.setattr(
+        anchor, "ffmpeg_has", lambda *words: "vvenc" not in words[2] and has(*words)
+    )
+    words = ["--model", "none", "--anchors", "x264-medium,vvenc-ld,hm-ld,libaom-ra", "--json"]
+    places = ["--sequences", str(clips / "pan.y4m"), "--out", str(tmp_path), "--frames", "1"]
+    assert main(["eval", *words, *places, "--qps", "30,36", "--av1-qps", "62"]) == 1
+    printed = capsys.readouterr()
+    results = {one["codec"]: one for one in json.loads(printed.out)["results"]}
+    counts = [(len(one["points"]), len(one["failures"])) for one in results.values()]
+    assert counts == [(2, 0), (0, 2), (0, 2), (1, 0)]
+    assert results["libaom-ra"]["points"][0]["level"] == 62
+    said = [line for line in printed.err.splitlines() if line.startswith("eval: no point of")]
+    assert len(said) == 2
+    assert "vvenc-ld at 30 on pan (and 1 more): this FFmpeg" in said[0]
+    assert "set $HM_ENCODER" in said[1]
+
+
 def test_an_interrupted_evaluation_ends_at_once_and_goes_on_later(clips, tmp_path):
     def interrupt(line):
         raise KeyboardInterrupt
