@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from codec.errors import LgmcError
 
 BD_METRICS = ("psnr_rgb", "psnr_y", "psnr_yuv611", "ms_ssim", "vmaf", "xpsnr_y")
+"""What the summary of an evaluation shows, where it was measured."""
 BD_CHOICES = (*BD_METRICS, "psnr_yuv411")
-"""Metrics that the command offers and the summary of an evaluation shows."""
+"""What the command offers."""
 METHOD = "pchip"
 CONTROL_METHOD = "akima"
 MIN_POINTS = 4

@@ -8,6 +8,7 @@ from pathlib import Path
 from codec.errors import LgmcError
 from eval.bdrate import BD_METRICS
 from eval.compare import Comparison, compare
+from eval.metrics import EXTRA_METRICS
 from eval.results import RdResults, ResultsError, load_results
 
 SUMMARY = "bdrate.json"
@@ -89,11 +90,18 @@ def _named_apart(loaded: dict[str, RdResults]) -> list[RdResults]:
 def _compare(measured: Measured) -> None:
     models = [one for one in measured.results if is_model(one)]
     anchors = [one for one in measured.results if not is_model(one)]
+    # VMAF and XPSNR are measured where they were asked for.
+    points = [point for one in measured.results for point in one.points]
+    metrics = [
+        name
+        for name in BD_METRICS
+        if name not in EXTRA_METRICS or any(name in point.metrics for point in points)
+    ]
     for test in models or measured.results:
         for anchor in anchors or measured.results:
             if test is anchor:
                 continue
             try:
-                measured.comparisons += [compare(anchor, test, metric) for metric in BD_METRICS]
+                measured.comparisons += [compare(anchor, test, metric) for metric in metrics]
             except LgmcError as exc:
                 measured.problems.append(f"{test.codec} against {anchor.codec}: {exc}")

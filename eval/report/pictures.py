@@ -1,8 +1,8 @@
 """The frames of the viewer: one frame a sequence, original and decoded by every codec.
 
 Result files hold no pictures. They are made again through the code that measured: a real file of
-the frames up to the one shown, of all where a codec looks ahead, decoded from that file. So it is the
-frame of the whole file; its PSNR is held against the one in the results.
+the frames up to the one shown (all where a codec looks ahead), decoded from that file. So it is
+the frame of the whole file; its PSNR is held against the one in the results.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def make_pictures(
             continue
         number = min(frame, clip.frames - 1)
         with replace(clip, frames=number + 1).open() as reader:
-            original = _last(reader, number + 1)
+            original = _picked(reader, number, number + 1)
         pictures = [Picture(None, None, crop(_rgb(original, clip)))]
         for codec, chosen in matched(results, name, reference, point).items():
             one = next(other for other in results if other.codec == codec)
@@ -238,7 +238,7 @@ def _key(results: RdResults, point: RdPoint, clip: Clip, number: int) -> str:
     }
     if not is_model(results):
         from codec.video.ffmpeg import find_ffmpeg
-        from eval.anchors import ffmpeg_version
+        from eval.anchors.program import ffmpeg_version
 
         decides["ffmpeg"] = ffmpeg_version(str(find_ffmpeg()))
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
