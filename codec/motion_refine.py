@@ -52,7 +52,9 @@ def refined(
         if number == 0:
             found = _begin(here, there, found, config)
         else:
-            found, _ = _search(here, there, _sized(found, here), config.window, config)
+            query, key = patches(here, config.patch), patches(there, config.patch)
+            found = _sized(found, here)
+            found, _ = _search(query, key, found, config.window, config.penalty)
         found = _smoothed(level, _median(found, config.median), config.stiffness[0], config)
     # At the finest level whole pixels say nothing that the smoothing does not.
     found = _median(_sized(found, finest), config.median)
@@ -62,26 +64,26 @@ def refined(
 
 def _begin(here: Tensor, there: Tensor, hint: Tensor, config: RefineConfig) -> Tensor:
     """Round no motion and round the hint, each pixel what matches better."""
+    query, key = patches(here, config.patch), patches(there, config.patch)
     near, nothing = (
-        _search(here, there, centre, config.reach, config)
+        _search(query, key, centre, config.reach, config.penalty)
         for centre in (hint, torch.zeros_like(hint))
     )
     return torch.where(near[1] < nothing[1], near[0], nothing[0])
 
 
 def _search(
-    here: Tensor, there: Tensor, flow: Tensor, window: int, config: RefineConfig
+    query: Tensor, key: Tensor, flow: Tensor, window: int, penalty: float
 ) -> tuple[Tensor, Tensor]:
     """The vectors [B, 2, h, w] of the best matches and what they cost [B, 1, h, w].
 
-    A match costs its mean squared difference, and ``config.penalty`` for each squared pixel that it
-    is away from where the search began.
+    A match costs the mean squared difference of its patch (:func:`patches`), and ``penalty`` for
+    each squared pixel that it is away from where the search began.
     """
-    query, key = patches(here, config.patch), patches(there, config.patch)
     choices = min(_CHOICES, window**2)
     distances, offsets = shifted_search(query, key, flow, window=window, topk=choices, metric="l2")
     away = offsets[:, 0] - flow.permute(0, 2, 3, 1)[..., None, :]  # [B, h, w, choices, 2]
-    costs = distances[:, 0] / query.shape[1] + config.penalty * away.square().sum(-1)
+    costs = distances[:, 0] / query.shape[1] + penalty * away.square().sum(-1)
     cost, choice = costs.min(-1, keepdim=True)
     index = choice[..., None].expand(*choice.shape, 2)
     vectors = offsets[:, 0].gather(3, index)[..., 0, :]
@@ -105,24 +107,6 @@ def _sized(flow: Tensor, like: Tensor) -> Tensor:
     x, y = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False).split(1, 1)
     # Not by a tensor of both factors: it would have to be copied to the device.
     return torch.cat((x * (width / flow.shape[-1]), y * (height / flow.shape[-2])), 1)
-
-
-def _smoothed(level: Tensor, flow: Tensor, stiffness: float, config: RefineConfig) -> Tensor:
-    return smoothed(
-        *level.chunk(2),
-        flow,
-        stiffness=stiffness,
-        edge=config.edge,
-        rounds=config.rounds,
-        sweeps=config.sweeps,
-    )
-
-
-def _sized(flow: Tensor, like: Tensor) -> Tensor:
-    """The flow at a level's size, in pixels of its grid."""
-    height, width = like.shape[-2:]
-    factors = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(1, 2, 1, 1)
-    return F.interpolate(flow, (height, width), mode="bilinear", align_corners=False) * factors
 
 
 def price(bits: Tensor | float, warped: Tensor, frame: Tensor, rate_lambda: Tensor) -> float:
