@@ -162,6 +162,10 @@ class InterConfig(_Config):
     """The P-frame codec.
 
     ``tcm`` is DCVC-TCM's architecture, features at full size; ``lite`` has none finer than 1/4.
+
+    Attributes:
+        depth: residual blocks at each scale of lite's transforms.
+        decoder_depth: of its decoder at 1/8 and 1/4, None: ``depth``.
     """
 
     family: Literal["tcm", "lite"] = "lite"
@@ -177,6 +181,7 @@ class InterConfig(_Config):
     scale_width: int = 48
     previous_symbols: bool = True
     depth: int = Field(1, ge=1, le=16)
+    decoder_depth: tuple[int, int] | None = None
     flow: FlowConfig = FlowConfig()
     motion: MotionConfig = MotionConfig()
     compensation: tuple[Literal["local", "global", "shifted"], ...] = ("local",)
@@ -238,6 +243,9 @@ class Stage(_Config):
     Attributes:
         searched: share of the samples whose motion comes from the encoder's search, so that what
             codes it learns to code both; nothing in a model without ``motion.refine``.
+        chain: P frames from one I frame to the next, ``frames - 1`` of them a step; the next step
+            goes on from what this one decoded, without gradients across. None: each step begins
+            with I frames.
     """
 
     name: str
@@ -252,8 +260,18 @@ class Stage(_Config):
     cascade: bool = False
     inter_from_intra: bool = False
     searched: float = Field(0.0, ge=0, le=1)
+    chain: int | None = None
     batch: int | None = None
     crop: int | None = None
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> "Stage":
+        if self.chain is not None:
+            if self.frames < 2 or self.chain < 1 or self.chain % (self.frames - 1):
+                raise ValueError("chain must be a multiple of frames - 1")
+            if self.loss in ("flow", "motion_d", "motion_rd"):
+                raise ValueError("chain needs a loss that decodes frames")
+        return self
 
 
 class TrainingConfig(_Config):
@@ -283,6 +301,25 @@ class Experiment(_Config):
     name: str
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _chains_fit(self) -> "Experiment":
+        inter = self.model.inter
+        period = len(self.model.pattern.inter)
+        for stage in self.training.stages:
+            if stage.chain is None:
+                continue
+            if (stage.frames - 1) % period:
+                raise ValueError(
+                    f"training.stages: with a chain, frames - 1 of {stage.name} must be a multiple "
+                    f"of the {period} P frames of model.pattern"
+                )
+            if "shifted" in inter.compensation and inter.shifted.references == 2:
+                raise ValueError(
+                    "training.stages: a chain cannot be trained with model.inter.shifted.references"
+                    " of 2"
+                )
+        return self
 
 
 def load_experiment(path: str | Path, overrides: list[str] | None = None) -> Experiment:

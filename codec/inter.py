@@ -8,6 +8,7 @@
 One forward serves training, estimation, encoding and decoding: what differs is the coder.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +37,8 @@ class ReferenceState:
         feature: the propagated feature, None after an I frame.
         motion_symbols, symbols: of the last P frame, None after an I frame.
         older: the reference before this one, where the model looks at two; None after an I frame.
+        begins: in training, which samples [B] of a batch come from an I frame while others go on:
+            the feature says nothing of them. None: all alike.
     """
 
     frame: Tensor
@@ -43,11 +46,29 @@ class ReferenceState:
     motion_symbols: Tensor | None = None
     symbols: Tensor | None = None
     older: Older | None = None
+    begins: Tensor | None = None
+
+    def tensors(self) -> list[tuple[str, Tensor]]:
+        """What there is of it by name, but for ``older`` and ``begins``."""
+        values = vars(self).items()
+        return [(k, v) for k, v in values if isinstance(v, Tensor) and k != "begins"]
 
     def detach(self) -> "ReferenceState":
-        values = {k: v.detach() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        values = {name: value.detach() for name, value in self.tensors()}
         older = self.older and self.older.detach()
         return replace(self, **values, older=older)
+
+    def or_begin(self, begins: Tensor, first: "ReferenceState") -> "ReferenceState":
+        """This state, but for the samples ``begins`` [B] that of their I frames ``first``."""
+        chosen = begins.view(-1, 1, 1, 1)
+        return ReferenceState(
+            torch.where(chosen, first.frame, self.frame),
+            self.feature,
+            # No symbols count as zeros.
+            torch.where(chosen, 0, self.motion_symbols),
+            torch.where(chosen, 0, self.symbols),
+            begins=begins,
+        )
 
 
 @dataclass
@@ -111,7 +132,7 @@ class InterCodec(nn.Module):
             self.encoder = lite.PatchEncoder(
                 config.channels, config.latent, config.depth, config.gains, config.contexts, heads
             )
-            depths = (config.depth, config.depth)
+            depths = config.decoder_depth or (config.depth, config.depth)
             self.decoder = lite.PatchDecoder(
                 config.channels, config.latent, depths, config.gains, config.contexts, heads
             )
@@ -156,13 +177,18 @@ class InterCodec(nn.Module):
 
     def _some_searched(self, frame: Tensor, state: ReferenceState, estimated: Tensor) -> Tensor:
         """For about a share :attr:`searched` of the batch a flow that a search found: training."""
-        found = refined(frame, state.frame, estimated, self.flow.top, self.refine)
         samples = estimated.shape[0]
+        some = math.ceil(samples * self.searched)
         # Drawn on the device, so that the step can be captured as a CUDA graph.
-        draws = torch.rand(2, samples, 1, 1, 1, device=estimated.device)
+        device = estimated.device
+        which = torch.rand(samples, device=device).argsort()[:some]
+        draws = torch.rand(2, some, 1, 1, 1, device=device)
+        own = estimated[which]
+        found = refined(frame[which], state.frame[which], own, self.flow.top, self.refine)
         for number, flow in enumerate(found[1:], 2):
             found[0] = torch.where(draws[0] < 1 / number, flow, found[0])
-        return torch.where(draws[1] < self.searched, found[0], estimated)
+        taken = torch.where(draws[1] < self.searched * samples / some, found[0], own)
+        return estimated.index_copy(0, which, taken)
 
     def _cheapest(
         self,
@@ -202,7 +228,7 @@ class InterCodec(nn.Module):
             size: the latents' (H / 16, W / 16).
         """
         estimated, flow, motion_symbols = self.code_motion(frame, state, coder, quality, size)
-        contexts = self.compensation(state.frame, state.feature, flow, state.older)
+        contexts = self.compensation(state.frame, state.feature, flow, state.older, state.begins)
         y = None if coder.decoding else self._analyse(frame, contexts, quality)
         temporal = self.temporal_prior(contexts.scales)
         y_hat, symbols = self.latent(y, coder, self.prior, quality, size, temporal, state.symbols)

@@ -1,5 +1,8 @@
 """From the propagated reference to features at several scales, before they are warped."""
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,14 +23,17 @@ class TcmExtractor(nn.Module):
         self.conv3 = conv3(channels, channels, 2)
         self.res_block3 = ResBlock(channels)
 
-    def forward(self, frame: Tensor, feature: Tensor | None) -> list[Tensor]:
+    def forward(
+        self, frame: Tensor, feature: Tensor | None, begins: Tensor | None = None
+    ) -> list[Tensor]:
         """Features, fine to coarse.
 
         Args:
             frame: the last decoded frame [B, 3, H, W].
             feature: the last frame's propagated feature, None after an I frame.
+            begins: samples [B] for which the last frame was an I frame, None for none of them.
         """
-        x = self.from_frame(frame) if feature is None else self.from_feature(feature)
+        x = _entered(frame, feature, begins, self.from_frame, self.from_feature)
         fine = self.res_block1(self.conv1(x))
         middle = self.res_block2(self.conv2(fine))
         return [fine, middle, self.res_block3(self.conv3(middle))]
@@ -44,9 +50,24 @@ class LiteExtractor(nn.Module):
         self.down = conv3(fine, coarse, 2)
         self.body = ResidualStack(coarse, 1)
 
-    def forward(self, frame: Tensor, feature: Tensor | None) -> list[Tensor]:
-        if feature is None:
-            fine = self.from_frame(F.pixel_unshuffle(frame, 4))
-        else:
-            fine = self.from_feature(feature)
+    def forward(
+        self, frame: Tensor, feature: Tensor | None, begins: Tensor | None = None
+    ) -> list[Tensor]:
+        patches = F.pixel_unshuffle(frame, 4)
+        fine = _entered(patches, feature, begins, self.from_frame, self.from_feature)
         return [fine, self.body(F.leaky_relu(self.down(fine), 0.01))]
+
+
+def _entered(
+    frame: Tensor,
+    feature: Tensor | None,
+    begins: Tensor | None,
+    from_frame: Callable[[Tensor], Tensor],
+    from_feature: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Of each sample the feature, or the frame where there is none."""
+    if feature is None:
+        return from_frame(frame)
+    if begins is None:
+        return from_feature(feature)
+    return torch.where(begins.view(-1, 1, 1, 1), from_frame(frame), from_feature(feature))

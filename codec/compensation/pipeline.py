@@ -76,7 +76,12 @@ class Compensation(nn.Module):
                 self.attention[str(scale)] = GlobalAttention(width, width, attention.heads)
 
     def forward(
-        self, frame: Tensor, feature: Tensor | None, flow: Tensor, older: Older | None = None
+        self,
+        frame: Tensor,
+        feature: Tensor | None,
+        flow: Tensor,
+        older: Older | None = None,
+        begins: Tensor | None = None,
     ) -> Contexts:
         """Contexts of the next frame.
 
@@ -85,9 +90,10 @@ class Compensation(nn.Module):
             feature: propagated feature or None.
             flow: decoded flow at 1 / top of the frame.
             older: the reference before that, where the search wants two.
+            begins: samples [B] whose feature is not to be used, None for none.
         """
         warped_frame = warp(frame, to_full_size(flow, self.top))
-        references = self.extract(frame, feature)
+        references = self.extract(frame, feature, begins)
         flows = self.flows(flow)
         contexts = self.local(references, flows)
         if self.shifted:

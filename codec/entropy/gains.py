@@ -72,3 +72,21 @@ def interpolate_knots(table: Tensor, quality: Tensor) -> Tensor:
     weight = position - low
     row = low.long()[:, 0]
     return table[row] * (1 - weight) + table[row + 1] * weight
+
+
+def moved_knots(table: Tensor, old: tuple[float, float], new: tuple[float, float]) -> Tensor:
+    """A table [knots, C] by quality, for a model whose indices stand for other lambdas.
+
+    Each lambda keeps its row; beyond the old range the table goes on as straight as it ends.
+
+    Args:
+        old, new: (lambda_min, lambda_max) before and after.
+    """
+    knots = table.shape[0]
+    ends = [math.log(each / old[0]) / math.log(old[1] / old[0]) for each in new]
+    position = torch.linspace(*ends, knots, dtype=torch.float64, device=table.device) * (knots - 1)
+    low = position.floor().clamp(0, knots - 2)
+    weight = (position - low)[:, None]
+    row = low.long()
+    moved = table[row].double() * (1 - weight) + table[row + 1].double() * weight
+    return moved.to(table.dtype)

@@ -1,5 +1,6 @@
 """Checkpoints: weights as safetensors, the trainer's state beside them, whole or not at all."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -8,7 +9,11 @@ from typing import Any
 
 import torch
 
+from codec.entropy.gains import moved_knots
 from codec.errors import ModelError
+from codec.video_codec import VideoCodec
+
+_BY_QUALITY = (".log_gain", ".scale_path.offset")  # tables with a row for each knot of the index
 
 
 @dataclass
@@ -60,11 +65,12 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda c: c.step)
 
 
-def load_weights(path: Path, codec: torch.nn.Module, fresh: tuple[str, ...] = ()) -> list[str]:
+def load_weights(path: Path, codec: VideoCodec, fresh: tuple[str, ...] = ()) -> list[str]:
     """Load a checkpoint's or model file's weights by name; returns the names not loaded.
 
     Tensors whose name or shape the codec does not have are passed over, so that a variant can
-    start from its parent; so are those with a text of ``fresh`` in their name.
+    start from its parent; so are those with a text of ``fresh`` in their name. Where a model file
+    has another range of lambdas, its tables by quality move, so that each lambda keeps its own.
 
     Raises:
         ModelError: no such file or none of its tensors fits.
@@ -86,8 +92,25 @@ def load_weights(path: Path, codec: torch.nn.Module, fresh: tuple[str, ...] = ()
     }
     if not fitting:
         raise ModelError(f"{file}: none of its tensors fits this model; use one of the same family")
+    _keep_lambdas(fitting, file, codec)
     codec.load_state_dict(fitting, strict=False)
     return sorted(k for k in own if k not in fitting)
+
+
+def _keep_lambdas(tensors: dict[str, torch.Tensor], file: Path, codec: VideoCodec) -> None:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as stored:
+        text = (stored.metadata() or {}).get("config")
+    if text is None:  # a checkpoint of a run
+        return
+    parent, own = json.loads(text), codec.config
+    before, now = (parent["lambda_min"], parent["lambda_max"]), (own.lambda_min, own.lambda_max)
+    if before == now or before[0] == before[1]:
+        return
+    for name, value in tensors.items():
+        if name.endswith(_BY_QUALITY):
+            tensors[name] = moved_knots(value, before, now)
 
 
 def load_trainer(checkpoint: Checkpoint, codec: torch.nn.Module) -> dict[str, Any]:

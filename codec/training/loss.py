@@ -24,6 +24,7 @@ from codec.config import Stage, TrainingConfig
 from codec.entropy.coders import RateModel
 from codec.entropy.gains import QUALITIES
 from codec.flow import to_full_size
+from codec.inter import ReferenceState
 from codec.layers import warp
 from codec.training.data import Batch
 from codec.video_codec import VideoCodec
@@ -41,13 +42,15 @@ class ClipLoss:
         bpp: mean bits per pixel and P frame (I frame for ``intra``) by part; for the flow stage
             the end-point error in pixels.
         psnr: dB of the mean squared error, I and P frames apart: ``intra``, ``inter``, ``warp``.
+        state: that the last frame left, with gradients.
 
-    All are scalar tensors on the codec's device: reading one waits for the device.
+    All but the last are scalar tensors on the codec's device: reading one waits for the device.
     """
 
     loss: Tensor
     bpp: dict[str, Tensor]
     psnr: dict[str, Tensor]
+    state: ReferenceState | None = None
 
 
 def draw_quality(batch: int) -> Tensor:
@@ -57,15 +60,23 @@ def draw_quality(batch: int) -> Tensor:
 
 
 def clip_loss(
-    codec: VideoCodec, clip: Tensor, quality: Tensor, stage: Stage, training: TrainingConfig
+    codec: VideoCodec,
+    batch: Batch,
+    quality: Tensor,
+    stage: Stage,
+    training: TrainingConfig,
+    carried: ReferenceState | None = None,
 ) -> ClipLoss:
-    """Code a clip with the RateModel and sum up its loss.
+    """Code clips with the RateModel and sum up their loss.
 
     Args:
-        clip: [B, T, 3, H, W] RGB in [0, 1]; sides divide by the codec's multiple.
+        batch: its clips [B, T, 3, H, W] are RGB in [0, 1]; sides divide by the codec's multiple.
         quality: [B] indices of the videos; each frame's follows from the model's pattern.
+        carried: what the step before decoded of the first frames, for the samples that go on from
+            there; their first frames are still coded as I frames, for those to learn.
     """
-    batch, frames, _, height, width = clip.shape
+    clip = batch.clip
+    _, frames, _, height, width = clip.shape
     pixels = height * width
     weight = codec.lambda_of(quality)  # [B]
     # At the optimum the loss grows about as the square root of lambda; dividing by that lets
@@ -90,6 +101,8 @@ def clip_loss(
                 codec.lambda_of(level) * distortion(decoded, clip[:, 0]) + bits["intra"][0]
             )
         state = codec.intra_state(decoded)
+        if carried is not None:
+            state = carried.or_begin(batch.begins, state)
 
     for t in range(1, frames):
         frame = _nhwc(clip[:, t])
@@ -125,6 +138,7 @@ def clip_loss(
         loss,
         {part: torch.stack(values).detach().mean() for part, values in bits.items()},
         {part: _psnr(torch.stack(values)) for part, values in errors.items()},
+        state,
     )
 
 

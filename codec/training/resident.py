@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from codec.errors import ConfigError
-from codec.training.data import CachedClip, Clip, ClipSampler
+from codec.training.data import CachedClip, Clip, ClipSampler, Cut
 from codec.video.colour import codes_to_rgb
 
 
@@ -35,9 +35,8 @@ class ResidentSampler(ClipSampler):
         self._samples = torch.cat(planes).to(device)
         self._device = device
 
-    def batch(self, step: int, batch: int, frames: int, crop: int) -> Tensor:
-        """As :meth:`ClipSampler.batch`, on the device."""
-        cuts = self.draw(step, batch, frames, crop)
+    def read(self, cuts: list[Cut], frames: int, crop: int) -> Tensor:
+        """As :meth:`ClipSampler.read`, on the device."""
         number = torch.tensor([cut.clip for cut in cuts])
         corner = torch.tensor([(cut.top, cut.left) for cut in cuts])  # [B, 2]
         height, width = self._size[number].unbind(1)
@@ -52,7 +51,7 @@ class ResidentSampler(ClipSampler):
             [self._planes(start, half_width, half, crop // 2) for start in (blue, red)], 2
         )  # [B, T, 2, crop / 2, crop / 2]
         rgb = codes_to_rgb(luma.flatten(0, 1), chroma.flatten(0, 1), self._format).clamp_(0, 1)
-        clip = rgb.view(batch, frames, 3, crop, crop)
+        clip = rgb.view(len(cuts), frames, 3, crop, crop)
         flips = torch.tensor([cut.flips for cut in cuts]).to(self._device)
         for column, axis in enumerate((1, 3, 4)):
             turned = flips[:, column].view(-1, 1, 1, 1, 1)

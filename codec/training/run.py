@@ -109,7 +109,7 @@ class TrainingRun:
                         copied = inter_from_intra(self.codec)
                         log.event("inter_from_intra", step=self.step, tensors=len(copied))
                     log.event("stage", step=self.step, name=where.stage.name)
-                    self.learner.begin(where.stage, trained)
+                    self.learner.begin(where.stage, trained, goes_on=where.done > 0)
                 started = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - started
@@ -198,6 +198,7 @@ class TrainingRun:
             "step": self.step,
             "skipped": self.learner.skipped,
             "optimizer": self.optimizer.state_dict(),
+            "carried": self.learner.carried,
         }
         save_checkpoint(self.folder / "checkpoints", self.codec, trainer, self.step)
 
@@ -207,6 +208,7 @@ class TrainingRun:
             trainer = load_trainer(checkpoints[-1], self.codec)
             self.step, self.learner.skipped = trainer["step"], trainer["skipped"]
             load_optimizer(self.optimizer, trainer["optimizer"])
+            self.learner.carried = trainer.get("carried")
         elif self.config.init:
             missing = load_weights(Path(self.config.init), self.codec, self.config.fresh)
             print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
@@ -239,7 +241,8 @@ class _Steps(torch.utils.data.Dataset):
         return total_steps(self.config.stages)
 
     def __getitem__(self, step: int) -> Batch:
-        stage = position(self.config.stages, step).stage
+        where = position(self.config.stages, step)
+        stage = where.stage
         data = self.config.data
         batch, crop = stage.batch or data.batch, stage.crop or data.crop
         if stage.loss == "flow" and data.known_motion == "photographs":
@@ -248,6 +251,9 @@ class _Steps(torch.utils.data.Dataset):
             frames = self.sampler.batch(step, batch, 1, crop)[:, 0]
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
             return move_frames(frames, generator)
+        if stage.chain is not None:
+            first = step - where.done
+            return self.sampler.link(first, where.done, batch, stage.frames, crop, stage.chain)
         return Batch(self.sampler.batch(step, batch, stage.frames, crop))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.config import Stage, TrainingConfig
+from codec.inter import ReferenceState
 from codec.training.data import Batch
 from codec.training.loss import ClipLoss, clip_loss, draw_quality, flow_loss
 from codec.video_codec import VideoCodec
@@ -60,6 +61,7 @@ class Learner:
         self.config = config
         self.device = next(codec.parameters()).device
         self._skipped = torch.zeros((), device=self.device)
+        self._carried: ReferenceState | None = None
         self._stage: Stage | None = None
         self._trained: list[nn.Parameter] = []
         self._graph: _Replay | None = None
@@ -73,8 +75,20 @@ class Learner:
     def skipped(self, count: int) -> None:
         self._skipped.fill_(count)
 
-    def begin(self, stage: Stage, trained: list[nn.Parameter]) -> None:
-        """Start on a stage, whose parameters are ``trained``."""
+    @property
+    def carried(self) -> dict[str, Tensor] | None:
+        """Of a stage with chains: the state that its last step left."""
+        return None if self._carried is None else dict(self._carried.tensors())
+
+    @carried.setter
+    def carried(self, tensors: dict[str, Tensor] | None) -> None:
+        placed = {name: value.to(self.device) for name, value in (tensors or {}).items()}
+        self._carried = ReferenceState(**placed) if placed else None
+
+    def begin(self, stage: Stage, trained: list[nn.Parameter], goes_on: bool = False) -> None:
+        """Start on a stage, whose parameters are ``trained``, or go on in the middle of it."""
+        if not goes_on:
+            self._carried = None
         self._stage, self._trained = stage, trained
         self.codec.inter.searched = stage.searched
         self._graph, self._taken = None, 0
@@ -84,7 +98,9 @@ class Learner:
         """Take the step of this number on a batch (on any device)."""
         batch = Batch(*(t if t is None else t.to(self.device) for t in batch))
         torch.manual_seed(self.config.seed * 1_000_003 + step)
-        quality = draw_quality(batch.clip.shape[0]).to(self.device)
+        quality = batch.quality
+        if quality is None:
+            quality = draw_quality(batch.clip.shape[0]).to(self.device)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)
@@ -107,7 +123,9 @@ class Learner:
             if self._stage.loss == "flow":
                 outcome = flow_loss(self.codec, batch)
             else:
-                outcome = clip_loss(self.codec, batch.clip, quality, self._stage, self.config)
+                outcome = clip_loss(
+                    self.codec, batch, quality, self._stage, self.config, self._carried
+                )
         outcome.loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._trained, self.config.clip_norm)
         broken = ~(torch.isfinite(outcome.loss.detach()) & torch.isfinite(norm))
@@ -115,8 +133,20 @@ class Learner:
         self.optimizer.found_inf = broken.float()
         self.optimizer.step()
         self._skipped += broken
+        if self._stage.chain is not None:
+            self._carry(outcome.state)
+        outcome.state = None  # all that its gradients hold goes with it
         outcome.loss = outcome.loss.detach()
         return outcome
+
+    def _carry(self, state: ReferenceState) -> None:
+        """Keep what a step decoded for the next one, in the place where a graph looks for it."""
+        state = state.detach()
+        if self._carried is None:
+            self._carried = ReferenceState(**{k: v.clone() for k, v in state.tensors()})
+        for name, own in self._carried.tensors():
+            # What is not finite would break the steps after this one too.
+            own.copy_(torch.nan_to_num(getattr(state, name), 0.0, 0.0, 0.0))
 
 
 class _Replay:

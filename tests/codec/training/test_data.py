@@ -1,5 +1,8 @@
 """Clips from every kind of source, cut as the seed and the step say."""
 
+from fractions import Fraction
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +11,9 @@ from PIL import Image
 from codec.config import DataConfig
 from codec.errors import ConfigError
 from codec.layers import warp
-from codec.training.data import ClipSampler, find_clips, known_motion, split
+from codec.training.data import CachedClip, ClipSampler, find_clips, known_motion, split
 from codec.video import frame_to_rgb, open_reader
+from codec.video.format import VideoFormat
 from codec.video.synthetic import write_synthetic
 
 
@@ -127,3 +131,47 @@ def test_known_motion_is_the_motion_of_its_frames():
     assert float(error) < 10**-3.2 and float(error) < 0.25 * float(still)
     again = known_motion(seed=1, step=5, batch=3, crop=96, max_motion=6.0)
     assert torch.equal(again.clip, batch.clip)
+
+
+def test_chains_go_through_a_cut_link_by_link():
+    """Each link begins with the frame that the last one ended with; then comes another cut."""
+    sampler = ClipSampler([numbered("a", 40), numbered("bb", 31)], 3)
+    links = [sampler.link(100, done, batch=3, frames=5, crop=32, chain=12) for done in range(8)]
+    begun = 0
+    for sample in range(3):
+        for before, after in pairwise(links):
+            first, last = after.clip[sample, 0], before.clip[sample, -1]
+            if after.begins[sample]:
+                begun += 1
+                continue
+            assert torch.equal(first, last)
+            assert after.quality[sample] == before.quality[sample]
+            times = after.clip[sample].mean((1, 2, 3))
+            steps = times.diff()
+            assert (steps > 0).all() or (steps < 0).all()
+    assert (
+        begun == 7
+    )  # each of 8 x 3 samples is a third of a chain, and all begin in the first step
+    assert links[0].begins.all()
+    assert {int(link.begins.sum()) for link in links[1:]} == {1}, "chains begin in turn"
+    assert len({float(q) // (64 / 3) for q in links[0].quality}) == 3, "the whole range"
+
+
+def test_links_depend_on_seed_and_step_alone():
+    sampler = ClipSampler([numbered("a", 40)], 3)
+    settings = {"batch": 2, "frames": 3, "crop": 32, "chain": 4}
+    one, again = (sampler.link(9, 5, **settings) for _ in range(2))
+    for value, same in zip(one, again, strict=True):
+        assert value is same is None or torch.equal(value, same)
+    other = ClipSampler([numbered("a", 40)], 4).link(9, 5, **settings)
+    assert not torch.equal(one.clip, other.clip)
+    with pytest.raises(ConfigError, match="no clip has 42 frames"):
+        sampler.link(9, 5, batch=1, frames=42, crop=32, chain=41)
+
+
+def numbered(name: str, frames: int) -> CachedClip:
+    """A clip whose frames get brighter one by one."""
+    form = VideoFormat(48, 40, Fraction(25))
+    planes = np.random.default_rng(1).integers(60, 90, form.frame_bytes)[None].repeat(frames, 0)
+    planes = planes + 2 * np.arange(frames)[:, None]
+    return CachedClip(name, planes.astype(np.uint8), form)

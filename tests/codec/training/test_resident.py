@@ -27,6 +27,15 @@ def test_batches_are_the_same(frames, crop):
         assert torch.equal(expected, other.batch(step, 5, frames, crop))
 
 
+def test_chains_are_the_same():
+    clips = [clip("a", 98, 67, 11), clip("bb", 65, 130, 9)]
+    one, other = ClipSampler(clips, 7), ResidentSampler(clips, 7, torch.device("cpu"))
+    for done in range(5):
+        links = [s.link(40, done, batch=3, frames=3, crop=64, chain=8) for s in (one, other)]
+        for name in ("clip", "begins", "quality"):
+            assert torch.equal(*(getattr(link, name) for link in links)), name
+
+
 def test_other_formats_are_refused_by_name(tmp_path):
     good = clip("good", 80, 80, 3)
     device = torch.device("cpu")

@@ -5,6 +5,8 @@ import torch
 from codec.config import ModelConfig
 from codec.entropy.coders import RateEstimate
 from codec.inter import ReferenceState
+from codec.models import export
+from codec.training.checkpoint import load_weights
 from codec.training.warm_start import inter_from_intra
 from codec.video_codec import VideoCodec
 
@@ -52,3 +54,25 @@ def test_what_only_a_p_frame_has_begins_without_influence():
     width = codec.config.inter.scale_width
     assert hidden[:, :width].any() and not hidden[:, width:].any()
     assert not state["encoder.fine_context.weight"].any()
+
+
+def test_another_range_of_lambdas_keeps_what_each_lambda_does(tmp_path):
+    """A parent's index 40 is a child's index 32 where the child's range lies an octave higher."""
+    settings = debug_config().model_copy(update={"lambda_min": 32.0, "lambda_max": 8192.0})
+    parent = VideoCodec(settings)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, table in parent.named_parameters():
+            if name.endswith(("log_gain", "offset")):
+                table.copy_(torch.linspace(-1, 1, 8)[:, None] * torch.rand(table.shape[1]))
+    export(parent, tmp_path / "parent.safetensors", {})
+    raised = settings.model_copy(update={"lambda_min": 64.0, "lambda_max": 16384.0})
+    child = VideoCodec(raised)
+    assert load_weights(tmp_path / "parent.safetensors", child) == []
+    octave = torch.tensor(63 / 8)
+    for old, new in ((20.0, 20 - octave), (60.0, 60 - octave)):
+        for part in ("intra", "inter"):
+            gains = (getattr(c, part).latent.gain for c in (parent, child))
+            one, other = (g(torch.tensor([q])) for g, q in zip(gains, (old, new), strict=True))
+            torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)  # stored in half precision
+    assert child.lambda_of(torch.tensor(0)) == 64
