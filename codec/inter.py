@@ -8,8 +8,8 @@
 One forward serves training, estimation, encoding and decoding: what differs is the coder.
 """
 
-import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,13 @@ class InterOutput:
     state: ReferenceState
 
 
+class GivenMotion(NamedTuple):
+    """Motion from elsewhere for some samples: ``flow`` [B, 2, h, w] where ``taken`` [B] is true."""
+
+    flow: Tensor
+    taken: Tensor
+
+
 def make_flow_net(config: FlowConfig) -> nn.Module:
     """The flow net that the configuration names; both have ``forward`` and ``pyramid``."""
     net = SpyNet if config.net == "spynet" else CorrelationFlow
@@ -99,14 +106,7 @@ def make_flow_net(config: FlowConfig) -> nn.Module:
 
 
 class InterCodec(nn.Module):
-    """Codes a frame given the state that the last one left.
-
-    Attributes:
-        searched: share of the samples, in training, whose motion is the encoder's search's and not
-            the flow net's.
-    """
-
-    searched = 0.0
+    """Codes a frame given the state that the last one left."""
 
     def __init__(self, model: ModelConfig):
         super().__init__()
@@ -162,33 +162,22 @@ class InterCodec(nn.Module):
         coder: Coder,
         quality: Tensor,
         size: tuple[int, int],
+        given: GivenMotion | None = None,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Estimate and code the motion: (estimated flow, decoded flow, symbols)."""
+        """Estimate and code the motion: (estimated flow, decoded flow, symbols).
+
+        Args:
+            given: what is coded instead of the flow net's estimate, in training.
+        """
         estimated = None if coder.decoding else self.flow(frame, state.frame)
-        if self.refine is not None and not coder.decoding:
-            if not coder.differentiable:
-                estimated = self._cheapest(frame, state, quality, size, estimated)
-            elif self.searched:
-                estimated = self._some_searched(frame, state, estimated)
+        if given is not None:
+            estimated = torch.where(given.taken.view(-1, 1, 1, 1), given.flow, estimated)
+        elif self.refine is not None and not coder.decoding and not coder.differentiable:
+            estimated = self._cheapest(frame, state, quality, size, estimated)
         flow, symbols = self.motion(
             estimated, coder, self.prior, quality, size, state.motion_symbols
         )
         return estimated, flow, symbols
-
-    def _some_searched(self, frame: Tensor, state: ReferenceState, estimated: Tensor) -> Tensor:
-        """For about a share :attr:`searched` of the batch a flow that a search found: training."""
-        samples = estimated.shape[0]
-        some = math.ceil(samples * self.searched)
-        # Drawn on the device, so that the step can be captured as a CUDA graph.
-        device = estimated.device
-        which = torch.rand(samples, device=device).argsort()[:some]
-        draws = torch.rand(2, some, 1, 1, 1, device=device)
-        own = estimated[which]
-        found = refined(frame[which], state.frame[which], own, self.flow.top, self.refine)
-        for number, flow in enumerate(found[1:], 2):
-            found[0] = torch.where(draws[0] < 1 / number, flow, found[0])
-        taken = torch.where(draws[1] < self.searched * samples / some, found[0], own)
-        return estimated.index_copy(0, which, taken)
 
     def _cheapest(
         self,
@@ -218,6 +207,7 @@ class InterCodec(nn.Module):
         coder: Coder,
         quality: Tensor,
         size: tuple[int, int],
+        given: GivenMotion | None = None,
     ) -> InterOutput:
         """Code a frame.
 
@@ -226,8 +216,11 @@ class InterCodec(nn.Module):
             state: of the last frame, at the padded size.
             quality: [B] indices 0..63.
             size: the latents' (H / 16, W / 16).
+            given: see :meth:`code_motion`.
         """
-        estimated, flow, motion_symbols = self.code_motion(frame, state, coder, quality, size)
+        estimated, flow, motion_symbols = self.code_motion(
+            frame, state, coder, quality, size, given
+        )
         contexts = self.compensation(state.frame, state.feature, flow, state.older, state.begins)
         y = None if coder.decoding else self._analyse(frame, contexts, quality)
         temporal = self.temporal_prior(contexts.scales)

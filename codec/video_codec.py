@@ -8,7 +8,7 @@ from codec.entropy.coders import RateEstimate, StreamDecoder, StreamEncoder
 from codec.entropy.gains import QUALITIES, lambda_of
 from codec.entropy.latent import Coder, LatentCodec
 from codec.entropy.priors import ConditionalPrior
-from codec.inter import InterCodec, InterOutput, ReferenceState
+from codec.inter import GivenMotion, InterCodec, InterOutput, ReferenceState
 from codec.intra import IntraCodec
 from codec.layers import pad_to_multiple
 
@@ -88,9 +88,10 @@ class VideoCodec(nn.Module):
         coder: Coder,
         quality: Tensor,
         size: tuple[int, int],
+        given: GivenMotion | None = None,
     ) -> InterOutput:
         """Code a P frame (padded; None when decoding) of latent size ``size``."""
-        return self.inter(frame, state, coder, quality, size)
+        return self.inter(frame, state, coder, quality, size, given)
 
 
 class FrameCoder:

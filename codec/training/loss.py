@@ -24,9 +24,10 @@ from codec.config import Stage, TrainingConfig
 from codec.entropy.coders import RateModel
 from codec.entropy.gains import QUALITIES
 from codec.flow import to_full_size
-from codec.inter import ReferenceState
+from codec.inter import GivenMotion, ReferenceState
 from codec.layers import warp
 from codec.training.data import Batch
+from codec.training.search import searched_motion
 from codec.video_codec import VideoCodec
 
 MOTION_PARTS = ("motion", "motion_hyper")
@@ -104,13 +105,18 @@ def clip_loss(
         if carried is not None:
             state = carried.or_begin(batch.begins, state)
 
+    given: list[GivenMotion | None] = [None] * (frames - 1)
+    if stage.searched and codec.inter.refine is not None:
+        given = searched_motion(codec.inter, clip, stage.searched)
+
     for t in range(1, frames):
         frame = _nhwc(clip[:, t])
+        motion = given[t - 1]
         coder = RateModel()
         level = codec.frame_quality(quality, t)
         weight = codec.lambda_of(level)
         if stage.loss in ("motion_d", "motion_rd"):
-            estimated, flow, _ = codec.inter.code_motion(frame, state, coder, level, size)
+            estimated, flow, _ = codec.inter.code_motion(frame, state, coder, level, size, motion)
             top = codec.config.inter.flow.top
             guess = warp(state.frame, to_full_size(estimated, top))
             warped = warp(state.frame, to_full_size(flow, top))
@@ -119,7 +125,7 @@ def clip_loss(
             errors.setdefault("warp", []).append(_mse(warped, frame))
             next_state = codec.intra_state(frame)
         else:
-            out = codec.code_inter(frame, state, coder, level, size)
+            out = codec.code_inter(frame, state, coder, level, size, motion)
             term = weight * distortion(out.frame, frame)
             errors.setdefault("warp", []).append(_mse(out.warped_frame, frame))
             errors.setdefault("inter", []).append(_mse(out.frame, frame))

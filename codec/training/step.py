@@ -90,7 +90,6 @@ class Learner:
         if not goes_on:
             self._carried = None
         self._stage, self._trained = stage, trained
-        self.codec.inter.searched = stage.searched
         self._graph, self._taken = None, 0
         self.optimizer.zero_grad(set_to_none=True)
 

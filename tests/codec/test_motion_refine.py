@@ -168,24 +168,10 @@ def test_training_keeps_the_estimate(monkeypatch):
     assert estimated.requires_grad
 
 
-def test_a_stage_that_searches_learns_from_both():
-    """Some samples take the flow net's motion, with gradients, some the search's."""
-    codec = loud_codec(debug_config("refined"))
-    codec.inter.searched = 0.5
-    torch.manual_seed(1)
-    net = _motion_in_training(codec, whole=False)
-    seen = {bool((_motion_in_training(codec)[0] == net[0]).all()) for _ in range(12)}
-    assert seen == {True, False}
-    codec.inter.searched = 1.0
-    assert not (_motion_in_training(codec) == net).flatten(1).all(1).any()
-
-
-def _motion_in_training(codec, whole: bool = True) -> torch.Tensor:
+def _motion_in_training(codec) -> torch.Tensor:
     current, reference = (torch.cat((x, x.flip(3))) for x in moved(64, 96, 16, 8))
     quality = torch.tensor([30.0, 40.0])
     state = codec.code_intra(reference, RateModel(), quality, (4, 6))
-    if not whole:
-        return codec.inter.flow(current, state.frame)
     return codec.inter.code_motion(current, state, RateModel(), quality, (4, 6))[0]
 
 
