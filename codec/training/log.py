@@ -5,19 +5,34 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from codec.training.in_use import give_up, take, this_machine
+from codec.training.look import Look
 from codec.training.loss import ClipLoss
 
 
 class Log:
-    """Lines on the terminal, metrics.jsonl and TensorBoard."""
+    """Lines on the terminal, metrics.jsonl and TensorBoard.
+
+    Holds the run's folder from when it is made to when it is left.
+
+    Args:
+        folder: the run's.
+        step: the step that the run goes on from; what was logged of later ones is dropped.
+
+    Raises:
+        TrainingError: another process trains in the folder.
+    """
 
     def __init__(self, folder: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = folder / "metrics.jsonl"
-        self._drop_after(step)
         self._file = open(self._path, "a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        take(self._file)
+        self._drop_after(step)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self._seconds = self._waited = 0.0
         self._steps = 0
 
@@ -25,6 +40,7 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
+        give_up(self._file)
         self._file.close()
         self._board.close()
 
@@ -77,9 +93,22 @@ class Log:
         )
         print(f"{step} validation | loss {result['loss']:.5f} | bpp/dB {points}", flush=True)
 
+    def look(self, step: int, seen: Look) -> None:
+        """Pictures and histograms, for TensorBoard alone."""
+        for name, picture in seen.pictures.items():
+            shades = np.round(255 * picture).astype(np.uint8)
+            self._board.add_image(f"look/{name}", shades, step, dataformats="HWC")
+        for name, value in seen.figures.items():
+            self._board.add_scalar(f"look/{name}", value, step)
+        for group, parts in (("symbols", seen.symbols), ("log2_scale", seen.scales)):
+            for part, values in parts.items():
+                if values.size:
+                    self._board.add_histogram(f"{group}/{part}", values, step)
+
     def event(self, kind: str, **values: Any) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._write({"event": kind, "time": now, **values})
+        where = this_machine() if kind == "start" else {}
+        self._write({"event": kind, "time": now, **where, **values})
 
     def _write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record) + "\n")
@@ -87,8 +116,6 @@ class Log:
 
     def _drop_after(self, step: int) -> None:
         """Forget what a killed run logged after its last checkpoint: it is computed again."""
-        if not self._path.exists():
-            return
         kept = []
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
