@@ -6,6 +6,7 @@
               tensorboard/
               checkpoints/step_*/  weights.safetensors, trainer.pt
               model.safetensors    the exported codec, written at the end
+              summary.json, .md    what came of it, likewise
 
 Every random choice of a step is drawn from generators seeded by (seed, step); with the optimiser's
 state in the checkpoint, a resumed run computes exactly what an uninterrupted one would have.
@@ -37,9 +38,11 @@ from codec.training.checkpoint import (
 from codec.training.data import Batch, ClipSampler, find_clips, known_motion, split
 from codec.training.known_motion import move_frames
 from codec.training.log import Log
+from codec.training.look import look
 from codec.training.resident import ResidentSampler
 from codec.training.schedule import position, set_trained_parts, total_steps
 from codec.training.step import Learner, load_optimizer, make_optimizer
+from codec.training.summary import write_summary
 from codec.training.validate import validate
 from codec.training.warm_start import inter_from_intra
 from codec.video_codec import VideoCodec
@@ -124,6 +127,7 @@ class TrainingRun:
                     if self.held_out:
                         result = validate(self.codec, self.held_out)
                         log.validation(self.step, result)
+                        log.look(self.step, look(self.codec, self.held_out))
                 stage_over = where.done + 1 == where.stage.steps
                 due = self.step % self.config.checkpoint_every == 0
                 if due or stage_over or self.step == end:
@@ -131,6 +135,7 @@ class TrainingRun:
             if self.step == total_steps(self.config.stages):
                 digest = self.export(self.folder / "model.safetensors", result)
                 log.event("exported", step=self.step, digest=digest.hex())
+                print(write_summary(self.folder))
         return result
 
     def export(self, path: Path, results: dict[str, float]) -> bytes:
