@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codec.drawing import over_pixels
 from codec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _assemble(
         for name, x in pictures.items()
         if x is not target
     }
-    bits = {part: _over_pixels(values, size) for part, values in maps.items()}
+    bits = {part: over_pixels(values, size) for part, values in maps.items()}
 
     def picture(x: Tensor) -> np.ndarray:
         return x[0].permute(1, 2, 0).cpu().numpy()
@@ -232,13 +233,6 @@ def followed(reference: Tensor, flow: Tensor, shift: np.ndarray) -> Tensor:
     factor = flow.shape[-1] / field.shape[-1]
     field = F.interpolate(field, flow.shape[-2:], mode="bilinear", align_corners=False) * factor
     return warp(reference, flow + field)
-
-
-def _over_pixels(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bits of a latent's places spread evenly over the pixels that each stands for."""
-    height, width = size
-    step = 16 if values.shape[1] >= width / 20 else 64
-    return np.repeat(np.repeat(values / step**2, step, 0), step, 1)[:height, :width]
 
 
 def _original(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codec.drawing import colour_wheel, flow_colours
 from eval.explain import Explanation
 
 
@@ -33,20 +34,6 @@ def draw(explanation: Explanation, folder: Path) -> list[Path]:
     files.insert(0, folder / "explain.png")
     figure.savefig(files[0], dpi=80)
     return files
-
-
-def flow_colours(flow: np.ndarray, longest: float | None = None) -> np.ndarray:
-    """A field [2, H, W] as RGB [H, W, 3]: hue by direction, white where nothing moves.
-
-    ``longest``: the length drawn in full colour, that of the field's longest vector by default.
-    """
-    from matplotlib.colors import hsv_to_rgb
-
-    length = np.hypot(*flow)
-    longest = longest or max(float(length.max()), 1e-6)
-    hue = np.arctan2(flow[1], flow[0]) / (2 * np.pi) % 1.0
-    strength = np.clip(length / longest, 0, 1)
-    return hsv_to_rgb(np.stack((hue, strength, np.ones_like(hue)), -1))
 
 
 def _panels(e: Explanation) -> list[tuple[str, str, str, object]]:
@@ -109,10 +96,7 @@ def _show(figure, axis, title: str, kind: str, content) -> None:
 def _wheel(axis) -> None:
     """The colours of directions, in the corner."""
     inset = axis.inset_axes((0.84, 0.02, 0.14, 0.14 * 1.4))
-    y, x = np.mgrid[-1:1:64j, -1:1:64j]
-    colours = flow_colours(np.stack((x, y)), 1.0)
-    colours[np.hypot(x, y) > 1] = 1.0
-    inset.imshow(colours)
+    inset.imshow(colour_wheel(64))
     inset.set_axis_off()
 
 

@@ -31,7 +31,7 @@ PLOTTED = ("psnr_rgb", "psnr_yuv611", "ms_ssim", "vmaf", "xpsnr_y")
 """The metrics that an evaluation draws."""
 
 # Okabe and Ito's colours, told apart with colour-blind eyes and, by the markers, in grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -115,9 +115,9 @@ def _panel(axis: Axes, curves: list[list[tuple[float, float]]]) -> None:
         if curve:
             rates, values = zip(*curve, strict=True)
             style = {
-                "color": _COLOURS[index % len(_COLOURS)],
+                "color": COLOURS[index % len(COLOURS)],
                 "marker": _MARKERS[index % len(_MARKERS)],
-                "linestyle": "-" if index < len(_COLOURS) else "--",
+                "linestyle": "-" if index < len(COLOURS) else "--",
             }
             axis.plot(rates, values, linewidth=1.4, markersize=5, label=str(index), **style)
 

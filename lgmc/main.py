@@ -22,6 +22,7 @@ VERBS = (
     "report",
     "data",
     "ablate",
+    "runs",
     "explain",
     "bench",
     "models",

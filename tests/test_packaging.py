@@ -46,6 +46,7 @@ ROOMS = {
     "bitstream": 2,
     "video": 2,
     "config": 1,
+    "drawing": 0,
     "memory": 0,
     "errors": 0,
 }

@@ -78,16 +78,20 @@ class RateEstimate:
         convention: ``stream`` prices what is really coded: the scale of the table entry, and
             nothing for skipped elements. ``dcvc`` is the reference code's formula, for comparison
             with it: unquantised scales and ``clamp(-log2(p + 1e-5), 0, 50)``.
+        account: also keep the bits place by place in ``maps[part]``, [h, w] of the latent, summed
+            over channels.
     """
 
     decoding = False
     differentiable = False
 
-    def __init__(self, convention: str = "stream") -> None:
+    def __init__(self, convention: str = "stream", account: bool = False) -> None:
         if convention not in ("stream", "dcvc"):
             raise ValueError(f"convention must be 'stream' or 'dcvc', not {convention!r}")
         self.convention = convention
+        self.account = account
         self.bits: dict[str, float] = defaultdict(float)
+        self.maps: dict[str, np.ndarray] = {}
 
     def code(self, residual: Tensor, index: Tensor, prior: Prior, part: str) -> Tensor:
         symbols = torch.round(residual.float())
@@ -105,6 +109,8 @@ class RateEstimate:
             if coded is not None:
                 bits = bits * coded
         self.bits[part] += float(bits.double().sum())
+        if self.account:
+            self.maps[part] = bits.double().sum((0, 1)).cpu().numpy()
         return symbols
 
 

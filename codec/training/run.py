@@ -6,6 +6,7 @@
               tensorboard/
               checkpoints/step_*/  weights.safetensors, trainer.pt
               model.safetensors    the exported codec, written at the end
+              summary.json, .md    what came of it, likewise
 
 Every random choice of a step is drawn from generators seeded by (seed, step); with the optimiser's
 state in the checkpoint, a resumed run computes exactly what an uninterrupted one would have.
@@ -36,10 +37,12 @@ from codec.training.checkpoint import (
 )
 from codec.training.data import Batch, ClipSampler, find_clips, known_motion, split
 from codec.training.known_motion import move_frames
-from codec.training.loss import ClipLoss
+from codec.training.log import Log
+from codec.training.look import look
 from codec.training.resident import ResidentSampler
 from codec.training.schedule import position, set_trained_parts, total_steps
 from codec.training.step import Learner, load_optimizer, make_optimizer
+from codec.training.summary import write_summary
 from codec.training.validate import validate
 from codec.training.warm_start import inter_from_intra
 from codec.video_codec import VideoCodec
@@ -90,7 +93,7 @@ class TrainingRun:
         """Run to the end of the schedule (or to ``stop_at``); returns the last validation."""
         end = min(total_steps(self.config.stages), stop_at or sys.maxsize)
         result: dict[str, float] = {}
-        with _Log(self.folder, self.step) as log:
+        with Log(self.folder, self.step) as log:
             log.event(
                 "start",
                 step=self.step,
@@ -124,6 +127,7 @@ class TrainingRun:
                     if self.held_out:
                         result = validate(self.codec, self.held_out)
                         log.validation(self.step, result)
+                        log.look(self.step, look(self.codec, self.held_out))
                 stage_over = where.done + 1 == where.stage.steps
                 due = self.step % self.config.checkpoint_every == 0
                 if due or stage_over or self.step == end:
@@ -131,6 +135,7 @@ class TrainingRun:
             if self.step == total_steps(self.config.stages):
                 digest = self.export(self.folder / "model.safetensors", result)
                 log.event("exported", step=self.step, digest=digest.hex())
+                print(write_summary(self.folder))
         return result
 
     def export(self, path: Path, results: dict[str, float]) -> bytes:
@@ -255,98 +260,6 @@ class _Steps(torch.utils.data.Dataset):
             first = step - where.done
             return self.sampler.link(first, where.done, batch, stage.frames, crop, stage.chain)
         return Batch(self.sampler.batch(step, batch, stage.frames, crop))
-
-
-class _Log:
-    """Lines on the terminal, metrics.jsonl and TensorBoard."""
-
-    def __init__(self, folder: Path, step: int):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._path = folder / "metrics.jsonl"
-        self._drop_after(step)
-        self._file = open(self._path, "a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-        self._seconds = self._waited = 0.0
-        self._steps = 0
-
-    def __enter__(self) -> "_Log":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._board.close()
-
-    def count(self, seconds: float, waited: float) -> None:
-        self._seconds += seconds
-        self._waited += waited
-        self._steps += 1
-
-    def step(
-        self, step: int, end: int, stage: str, lr: float, outcome: ClipLoss, skipped: int
-    ) -> None:
-        rate = self._steps / max(self._seconds, 1e-9)
-        data = self._waited / max(self._seconds, 1e-9)
-        record = {
-            "step": step,
-            "stage": stage,
-            "loss": float(outcome.loss),
-            "lr": lr,
-            "bpp": {part: float(value) for part, value in outcome.bpp.items()},
-            "psnr": {part: float(value) for part, value in outcome.psnr.items()},
-            "steps_per_second": rate,
-            "data_share": data,
-            "skipped": skipped,
-        }
-        self._write(record)
-        for group in ("bpp", "psnr"):
-            for name, value in record[group].items():
-                self._board.add_scalar(f"{group}/{name}", value, step)
-        for name in ("loss", "lr", "steps_per_second", "data_share"):
-            self._board.add_scalar(name, record[name], step)
-        self._seconds = self._waited = 0.0
-        self._steps = 0
-        bpp = " ".join(f"{k} {v:.4f}" for k, v in record["bpp"].items())
-        psnr = " ".join(f"{k} {v:.2f}" for k, v in record["psnr"].items())
-        print(
-            f"{step}/{end} {stage} | loss {record['loss']:.4f} | bpp {bpp} | dB {psnr} | "
-            f"{rate:.2f} it/s, data {100 * data:.0f} %, left {(end - step) / rate / 60:.0f} min",
-            flush=True,
-        )
-
-    def validation(self, step: int, result: dict[str, float]) -> None:
-        self._write({"step": step, "validation": result})
-        for name, value in result.items():
-            self._board.add_scalar(f"validation/{name}", value, step)
-        points = " ".join(
-            f"q{q} I {result[f'q{q}/I/bpp']:.3f}/{result[f'q{q}/I/psnr']:.2f}"
-            f" P {result[f'q{q}/P/bpp']:.3f}/{result[f'q{q}/P/psnr']:.2f}"
-            for q in (8, 24, 40, 56)
-            if f"q{q}/P/bpp" in result
-        )
-        print(f"{step} validation | loss {result['loss']:.5f} | bpp/dB {points}", flush=True)
-
-    def event(self, kind: str, **values: Any) -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._write({"event": kind, "time": now, **values})
-
-    def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-
-    def _drop_after(self, step: int) -> None:
-        """Forget what a killed run logged after its last checkpoint: it is computed again."""
-        if not self._path.exists():
-            return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line that was being written when the run was killed
-            if record.get("step", 0) <= step:
-                kept.append(line)
-        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
 def _environment() -> dict[str, Any]:

@@ -3,11 +3,29 @@
 import copy
 
 import torch
+from torch import Tensor
 
 from codec.training.data import Clip
 from codec.video_codec import FrameCoder, VideoCodec
 
 QUALITIES = (8, 24, 40, 56)
+
+
+def evaluation_copy(codec: VideoCodec) -> VideoCodec:
+    """The codec as it would be exported: in evaluation mode, with tables of its own."""
+    probe = copy.deepcopy(codec).eval()
+    probe.update()
+    return probe
+
+
+def middle_square(clip: Clip, frames: int, size: int) -> Tensor:
+    """The first frames of a clip, at most ``frames``: [T, 3, s, s] cut out of the middle.
+
+    ``s`` is even, at most ``size`` and at most the clip's shorter side.
+    """
+    side = min(size, clip.height, clip.width) // 2 * 2
+    top, left = (clip.height - side) // 4 * 2, (clip.width - side) // 4 * 2
+    return clip.read(0, min(frames, clip.frames), top, left, side)
 
 
 @torch.no_grad()
@@ -19,8 +37,7 @@ def validate(
     ``loss`` is the mean over qualities of (lambda * MSE + bpp) / sqrt(lambda): what checkpoints are
     compared by.
     """
-    probe = copy.deepcopy(codec).eval()
-    probe.update()
+    probe = evaluation_copy(codec)
     device = next(probe.parameters()).device
     result: dict[str, float] = {}
     losses = []
@@ -29,9 +46,8 @@ def validate(
         errors: dict[str, list[float]] = {"I": [], "P": []}
         motion: list[float] = []
         for clip in clips:
-            side = min(size, clip.height, clip.width) // 2 * 2
-            top, left = (clip.height - side) // 4 * 2, (clip.width - side) // 4 * 2
-            video = clip.read(0, min(frames, clip.frames), top, left, side).to(device)
+            video = middle_square(clip, frames, size).to(device)
+            side = video.shape[-1]
             coder = FrameCoder(probe, side, side)
             for t, frame in enumerate(video):
                 level = codec.frame_quality(quality, t)

@@ -15,7 +15,7 @@ from codec.session import account, encode
 from codec.video.synthetic import write_synthetic
 from codec.video_codec import VideoCodec
 from eval.explain import explain
-from eval.explain_plot import draw, flow_colours
+from eval.explain_plot import draw
 from lgmc.main import main
 
 DEBUG = Path(__file__).parents[2] / "configs" / "debug.yaml"
@@ -92,12 +92,3 @@ def test_the_original_must_be_of_the_streams_size(place):
     with pytest.raises(ConfigError, match="64x64"):
         model = load(place / "m.safetensors")
         explain(place / "s.lgmc", 1, model=model, original=place / "other.y4m")
-
-
-def test_colours_of_motion():
-    flow = np.zeros((2, 1, 3))
-    flow[0, 0, 1], flow[0, 0, 2] = 5.0, -5.0
-    still, right, left = flow_colours(flow)[0]
-    assert still == pytest.approx([1, 1, 1])
-    assert right == pytest.approx([1, 0, 0])  # hue 0: to the right
-    assert left == pytest.approx([0, 1, 1])  # the opposite hue

@@ -158,3 +158,18 @@ GOLDEN = (
     "ebac05d6a1bba82e310000cb644aea6721ffff61ffff51ff11460005ffff0020ffff111f560bfd5f430dedc6"
     "6a36d1727d698c95f66911a7"
 )
+
+
+def test_the_estimate_tells_places_as_the_decoder_does(priors):
+    conditional, _ = priors
+    index = torch.randint(0, 50, (1, 3, 4, 5))
+    residual = torch.randn(index.shape) * conditional.scale(index)
+    encoder, estimate = StreamEncoder(), RateEstimate(account=True)
+    encoder.code(residual, index, conditional, "x")
+    decoder = StreamDecoder(encoder.finish(), account=True)
+    decoder.code(None, index, conditional, "x")
+    estimate.code(residual, index, conditional, "x")
+    assert estimate.maps["x"].shape == decoder.maps["x"].shape == (4, 5)
+    assert estimate.maps["x"].sum() == pytest.approx(estimate.bits["x"])
+    assert estimate.maps["x"] == pytest.approx(decoder.maps["x"], rel=0.05)
+    assert not RateEstimate().maps
