@@ -180,7 +180,7 @@ def _metrics(
     figures: dict[str, list[Any]], path: Path, ms_ssim: str
 ) -> tuple[dict[str, list[float]], list[str]]:
     """The metrics by our names, and what is to be said of them."""
-    notes = ["RGB is by CompressAI's own conversion, chroma bicubic"]
+    notes = ["RGB may be by CompressAI's own conversion, chroma bicubic"]
     if "mse-rgb" not in figures:
         notes.append(
             "PSNR may be that of the mean MSE (CompressAI's bench), not the mean of frames' PSNR"

@@ -218,7 +218,7 @@ def _leaf(point: RdPoint, pixels: int | None, psnr: str) -> dict[str, Any]:
         ours = {"psnr": "psnr_yuv611", **{name: name for name in _PLANES}}
     if point.metrics.get(ours["psnr"]) is None:
         raise ResultsError(
-            f"a point of {point.sequence} has no {ours['psnr']}: choose the other PSNR"
+            f"a point of {point.sequence} has no {ours['psnr']}: choose the other with --psnr"
         )
     ours = {theirs: name for theirs, name in ours.items() if point.metrics.get(name) is not None}
     leaf: dict[str, Any] = {} if pixels is None else {"frame_pixel_num": pixels}
