@@ -8,6 +8,7 @@ import pytest
 from codec.errors import ConfigError
 from eval.bdrate import BdDelta
 from eval.compare import Comparison
+from eval.report.papers import latex
 from eval.tables import comparison_lines
 from eval.testsets import load_sets
 from eval.testsets.classes import REST, classes_of, load_classes
@@ -75,6 +76,12 @@ def test_a_refused_sequence_leaves_the_other_means_and_marks_them_as_partial():
     assert "class HEVC-B (1 of 2, partial)" in text and "class HEVC-C (1)" in text
     assert "mean over classes (2, partial)" in text
     assert "mean over sequences (2 of 3, partial)" in text
+
+
+def test_a_partial_mean_has_a_star_in_latex():
+    whole = _comparison({B[0]: _delta(-10.0), B[1]: _delta(-20.0)})
+    part = _comparison({B[0]: _delta(-10.0), B[1]: "no overlap"})
+    assert "Mean & $-15.00$ & $-10.00^{*}$" in latex([whole, part])
 
 
 def test_a_class_without_any_figure_is_shown_and_is_in_no_mean():

@@ -248,6 +248,18 @@ def test_dcvc_gets_the_test_set_and_either_psnr(results):
         export_results(one, "dcvc", sequence="x")
 
 
+@pytest.mark.parametrize("to", ["dcvc", "compressai"])
+def test_what_is_not_known_is_left_out_of_an_export_too(to, place):
+    leaf = {"ave_all_frame_bpp": 0.02, "ave_all_frame_psnr": 33.5}
+    imported = import_results([place({"X": {"clip": {"000": leaf}}})], codec="C")
+    assert imported.sequences[0].frames is imported.sequences[0].width is None
+    content, _ = export_results(imported, to, dataset="X")
+    if to == "dcvc":
+        assert content == {"X": {"clip": {"000": leaf}}}
+    else:
+        assert content["results"] == {"q": [0], "bpp": [0.02], "psnr-rgb": [33.5]}
+
+
 def test_imported_results_are_saved_loaded_compared_drawn_and_tabled(results, place, tmp_path):
     content, _ = export_results(results[1], "dcvc")
     imported = import_results([place(content)], codec="theirs")
