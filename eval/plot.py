@@ -169,12 +169,24 @@ def _legend(axes: list[Axes], codecs: list[str]):
 
 
 def _title(results: Sequence[RdResults]) -> str:
-    frames = sorted({info.frames for one in results for info in one.sequences})
-    count = str(frames[0]) if len(frames) == 1 else f"{frames[0]} to {frames[-1]}"
-    periods = sorted({one.conditions.intra_period for one in results})
-    period = ", ".join(str(one) for one in periods)
-    date = max(one.conditions.date for one in results)[:10]
-    return f"{count} frames, intra period {period}, {date}"
+    dates = [one.conditions.date for one in results if one.conditions is not None]
+    words = [f"{frame_counts(results)} frames", f"intra period {intra_periods(results)}"]
+    return ", ".join([*words, *([max(dates)[:10]] if dates else [])])
+
+
+def frame_counts(results: Sequence[RdResults]) -> str:
+    """How many frames the sequences have: "96", "64 to 96", or "unknown number of"."""
+    frames = sorted({i.frames for one in results for i in one.sequences if i.frames is not None})
+    if not frames:
+        return "unknown number of"
+    return str(frames[0]) if len(frames) == 1 else f"{frames[0]} to {frames[-1]}"
+
+
+def intra_periods(results: Sequence[RdResults]) -> str:
+    """The intra periods, rising: "32", "16, 32", with "unknown" last where one is not known."""
+    periods = {one.intra_period for one in results}
+    known = sorted(period for period in periods if period is not None)
+    return ", ".join([*map(str, known), *(["unknown"] if None in periods else [])])
 
 
 def _save(figure, target: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from eval.bdrate import CONTROL_METHOD, METHOD, BdDelta
-from eval.compare import Comparison
+from eval.compare import Comparison, MeanDelta
 from eval.published import PublishedCurves, PublishedTable
 from eval.results import RdResults
 
@@ -36,7 +36,7 @@ def points_table(results: Sequence[RdResults]) -> list[str]:
                         name,
                         f"{one.parameter} {point.level}",
                         f"{point.bpp:.4f}",
-                        f"{point.kbps:.1f}",
+                        _number(point.kbps, 1),
                         *(
                             _number(metrics.get(m), 2)
                             for m in ("psnr_rgb", "psnr_y", "psnr_yuv611")
@@ -48,7 +48,10 @@ def points_table(results: Sequence[RdResults]) -> list[str]:
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """One comparison: per sequence and mean, the interpolation, the overlap, the warnings."""
+    """One comparison: per sequence, class and mean, the interpolation, the overlap, the warnings.
+
+    The two means, over sequences and over classes, both stand there where there are two classes.
+    """
     title = (
         f"BD-rate of {comparison.test} against {comparison.anchor}, {comparison.metric}, "
         f"{METHOD} ({CONTROL_METHOD} beside it); negative is less rate"
@@ -62,11 +65,12 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         else:
             rows.append((name, "none", "", "", ""))
             remarks.append(f"note: {name}: {delta}")
-    mean = comparison.mean_rate_percent
-    count = f"mean of {len(comparison.computed)}"
-    if mean is not None and len(comparison.deltas) > 1:
-        quality = comparison.mean_quality_db
-        rows.append((count, f"{mean:+.2f} %", "", _number(quality, 3, " dB", "+"), ""))
+    if len(comparison.deltas) > 1:
+        classes = comparison.by_class
+        if len(classes) > 1:
+            rows += [_mean_row(f"class {name}", one) for name, one in classes.items()]
+            rows.append(_mean_row("mean over classes", comparison.over_classes))
+        rows.append(_mean_row("mean over sequences", comparison.over_sequences))
     return [title, *("  " + line for line in align(rows)), *("  " + line for line in remarks)]
 
 
@@ -112,6 +116,17 @@ def _delta(delta: BdDelta) -> tuple[str, ...]:
         _number(delta.quality_db, 3, " dB", "+"),
         f"{delta.overlap:.0%}",
     )
+
+
+def _mean_row(name: str, mean: MeanDelta) -> tuple[str, ...]:
+    """Named with how many are in it, "3 of 4, partial" where one has no BD-rate."""
+    count = str(mean.total) if mean.computed == mean.total else f"{mean.computed} of {mean.total}"
+    partial = ", partial" if mean.partial and mean.computed else ""
+    rate = "none" if mean.rate_percent is None else f"{mean.rate_percent:+.2f} %"
+    fewer = mean.quality_computed != mean.computed
+    gains = f", BD-PSNR of {mean.quality_computed}" if fewer else ""
+    quality = _number(mean.quality_db, 3, " dB", "+")
+    return (f"{name} ({count}{partial}{gains})", rate, "", quality, "")
 
 
 def _number(value: float | None, digits: int, unit: str = "", sign: str = "") -> str:

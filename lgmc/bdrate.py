@@ -2,6 +2,8 @@
 
 The files are what lgmc eval writes, one per codec. A curve of fewer than four points, one that is
 not monotone and curves that hardly meet get a reason instead of a number; the exit code is then 1.
+Besides the mean over sequences there is the mean of the means of classes, which are the test sets
+that the sequences belong to or what --classes says. Files that lgmc results import made will do.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0..1",
         help=f"least share of common quality range that gives a figure (default {MIN_OVERLAP})",
     )
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help='JSON {"class": ["sequence", ...], ...}, before the test sets that sequences are of',
+    )
     parser.add_argument("--json", action="store_true", help="everything as JSON on standard output")
 
 
@@ -45,11 +52,14 @@ def run(args: argparse.Namespace) -> int:
     from eval.compare import compare
     from eval.results import load_results
     from eval.tables import comparison_lines
+    from eval.testsets.classes import load_classes
 
+    classes = load_classes(args.classes) if args.classes else None
     anchor = load_results(args.anchor)
     tests = [load_results(path) for path in args.tests]
     comparisons = [
-        compare(anchor, test, args.metric, min_overlap=args.min_overlap) for test in tests
+        compare(anchor, test, args.metric, min_overlap=args.min_overlap, classes=classes)
+        for test in tests
     ]
     if args.json:
         print(json.dumps([one.to_json() for one in comparisons], indent=2))

@@ -19,6 +19,7 @@ VERBS = (
     "inspect",
     "eval",
     "bdrate",
+    "results",
     "report",
     "data",
     "ablate",

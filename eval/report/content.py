@@ -74,8 +74,8 @@ def _points(results: RdResults, sequence: str) -> list[dict[str, Any]]:
             },
             "ms_ssim": point.metrics.get("ms_ssim"),
             "frame_values": _frame_values(point),
-            "frame_bytes": point.per_frame.bytes,
-            "frame_types": "".join(point.per_frame.types or []),
+            "frame_bytes": point.per_frame.bytes if point.per_frame else None,
+            "frame_types": "".join((point.per_frame and point.per_frame.types) or []),
         }
         for index, point in enumerate(results.points_of(sequence))
     ]
@@ -83,6 +83,8 @@ def _points(results: RdResults, sequence: str) -> list[dict[str, Any]]:
 
 def _frame_values(point: RdPoint) -> dict[str, list[float | None]]:
     """Per metric the frames' figures in dB, MS-SSIM on its dB scale."""
+    if point.per_frame is None:
+        return {}
     values = {}
     for name, row in point.per_frame.metrics.items():
         scale = ms_ssim_db if name == "ms_ssim" else float

@@ -76,7 +76,7 @@ function pointWords(codec, point, metric) {
   if (point.level === undefined) return `${codec.name}, mean of sequences: ${rate}, ${quality}`;
   const ssim = metric === "ms_ssim" ? `, MS-SSIM ${fixed(point.ms_ssim, 5)}` : "";
   return `${codec.name} ${codec.parameter} ${point.level}: ${rate}, `
-    + `${fixed(point.kbps, 1)} kbit/s, ${point.bytes} bytes, ${quality}${ssim}`;
+    + `${fixed(point.kbps, 1)} kbit/s, ${point.bytes ?? "-"} bytes, ${quality}${ssim}`;
 }
 
 function drawLegend(state, changed) {

@@ -34,12 +34,15 @@ def matched(
     """By codec, the point of ``sequence`` nearest in rate to ``point`` of ``reference``.
 
     The reference's own is ``point``; a codec without points of the sequence, or whose video of that
-    name is another, is not there.
+    name is another or (imported) not known, is not there.
     """
     digest = reference.sequence(sequence).digest
     found = {}
     for one in results:
         points = one.points_of(sequence)
-        if points and one.sequence(sequence).digest == digest:
+        if not points:
+            continue
+        same = digest is not None and one.sequence(sequence).digest == digest
+        if one is reference or same:
             found[one.codec] = point if one is reference else nearest(points, point.bpp)
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.conditions import now
+from eval.plot import frame_counts, intra_periods
 from eval.report.content import page_content
 from eval.report.embed import Album
 from eval.report.folder import Measured
@@ -59,9 +60,8 @@ def _json(content: Any) -> str:
 def _summary(measured: Measured) -> str:
     results = measured.results
     points = sum(len(one.points) for one in results)
-    frames = sorted({info.frames for one in results for info in one.sequences})
-    count = f"{frames[0]} frames" if len(frames) == 1 else f"{frames[0]} to {frames[-1]} frames"
-    periods = ", ".join(map(str, sorted({one.conditions.intra_period for one in results})))
+    count = f"{frame_counts(results)} frames"
+    periods = intra_periods(results)
     return escape(
         f"{len(results)} codecs, {len(measured.sequences)} sequences of {count}, {points} points, "
         f"intra period {periods}. Report made {now()}."
@@ -106,21 +106,39 @@ def _sequences(results: Sequence[RdResults]) -> str:
     rows = [
         (
             info.name,
-            f"{info.width}x{info.height}",
-            str(info.frames),
-            info.fps,
-            f"{info.chroma}, {info.bit_depth} bit",
-            f"{info.matrix}, {info.range}",
-            info.digest[:16],
+            f"{_known(info.width)}x{_known(info.height)}",
+            _known(info.frames),
+            _known(info.fps),
+            f"{_known(info.chroma)}, {_known(info.bit_depth)} bit",
+            f"{_known(info.matrix)}, {_known(info.range)}",
+            _known(info.digest)[:16],
         )
         for info in infos.values()
     ]
     return _table(head, rows)
 
 
+def _known(value: object) -> str:
+    return "?" if value is None else str(value)
+
+
 def _conditions(results: RdResults) -> str:
-    conditions = results.conditions
-    rows = [
+    rows = [*_origin(results), ("levels", _levels(results))]
+    terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
+    return f"<details><summary>{escape(results.codec)}</summary><dl>{terms}</dl></details>"
+
+
+def _origin(results: RdResults) -> list[tuple[str, str]]:
+    """How the figures were measured, or where they were imported from."""
+    conditions, imported = results.conditions, results.imported
+    if conditions is None:
+        return [
+            ("not measured here", f"imported from a file of {imported.format}"),
+            ("files", _pairs(imported.files)),
+            ("they say", imported.description or "nothing"),
+            ("notes", "; ".join(imported.notes)),
+        ]
+    return [
         ("date", conditions.date),
         ("command", " ".join(conditions.command)),
         ("machine", _pairs(conditions.machine)),
@@ -129,10 +147,7 @@ def _conditions(results: RdResults) -> str:
         ("codec", _pairs(conditions.codec)),
         ("intra period", str(conditions.intra_period)),
         ("frames", "all" if conditions.frames is None else f"the first {conditions.frames}"),
-        ("levels", _levels(results)),
     ]
-    terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
-    return f"<details><summary>{escape(results.codec)}</summary><dl>{terms}</dl></details>"
 
 
 def _levels(results: RdResults) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.bdrate import METHOD, BdDelta
-from eval.compare import Comparison
+from eval.compare import Comparison, MeanDelta
 from eval.results import write_text
 
 COLUMNS = (
@@ -47,9 +47,10 @@ def save_bd_csv(comparisons: Sequence[Comparison], path: str | Path) -> None:
 
 
 def latex(comparisons: Sequence[Comparison]) -> str:
-    """The tables as text, no package needed. A star marks a figure with a warning.
+    """The tables as text, no package needed.
 
-    The warnings, and the reasons where there is no figure, follow each table as LaTeX comments.
+    A star marks a figure with a warning, and a mean that some sequences are missing from. The
+    warnings, and the reasons where there is no figure, follow each table as LaTeX comments.
     """
     kinds = dict.fromkeys((one.test, one.metric) for one in comparisons)
     tables = []
@@ -71,10 +72,9 @@ def _table(test: str, metric: str, group: list[Comparison]) -> str:
     for name in names:
         cells = [_cell(one.deltas.get(name)) for one in group]
         lines.append(" & ".join([escape(name), *cells]) + r" \\")
-    means = [one.mean_rate_percent for one in group]
     lines += [
         r"\hline",
-        " & ".join(["Mean", *("--" if m is None else f"${m:+.2f}$" for m in means)]) + r" \\",
+        " & ".join(["Mean", *(_mean_cell(one.over_sequences) for one in group)]) + r" \\",
         r"\hline",
         r"\end{tabular}",
     ]
@@ -95,6 +95,13 @@ def _cell(delta: BdDelta | str | None) -> str:
     if not isinstance(delta, BdDelta):
         return "--"
     return f"${delta.rate_percent:+.2f}{'^{*}' if delta.warnings else ''}$"
+
+
+def _mean_cell(mean: MeanDelta) -> str:
+    """The mean over sequences, with a star where some of them have no figure."""
+    if mean.rate_percent is None:
+        return "--"
+    return f"${mean.rate_percent:+.2f}{'^{*}' if mean.partial else ''}$"
 
 
 def _fields(delta: BdDelta | str, warnings: Sequence[str]) -> dict[str, object]:

@@ -121,8 +121,9 @@ def find_clips(
     A clip is known by its frames' digest, whatever its name. Raises VideoError where there is
     nothing at ``path``.
     """
-    wanted = {info.name: info.digest for one in results for info in one.sequences}
-    limits = {one.conditions.frames for one in results}
+    measured = [one for one in results if one.conditions is not None]
+    wanted = {info.name: info.digest for one in measured for info in one.sequences}
+    limits = {one.conditions.frames for one in measured}
     found: dict[str, Clip] = {}  # by digest
     problems = []
     for place in clip_paths(Path(path)):

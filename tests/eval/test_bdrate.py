@@ -2,9 +2,11 @@
 
 import math
 
+import bjontegaard
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 
 from eval.bdrate import BdRateError, bd_delta, interval_overlap
 
@@ -122,3 +124,92 @@ def test_overlap_by_hand():
     assert interval_overlap([0, 10], [5, 15]) == pytest.approx(5 / 15)
     assert interval_overlap([0, 1], [2, 3]) == 0.0
     assert interval_overlap([2, 2], [2, 2]) == 0.0
+
+
+# Points and their BD-rates as published in Netflix's VMAF, python/test/bd_rate_calculator_test.py
+# (BDrateCalculatorJCTVCTest), whose calculator is said to be validated against JCTVC-E137; the
+# contribution itself (JCTVC-E137-v1.zip, phenix.it-sudparis.eu/jct) was not looked at. Piecewise
+# cubic, rates in kbit/s. No pair of curves with a published BD-PSNR by that method was found.
+PUBLISHED = {
+    "JCTVC-E137, 1": (
+        [(108048.8736, 43.6471), (61279.976, 40.3953), (33905.6656, 37.247), (18883.6928, 34.2911)],
+        [
+            (108061.2784, 43.6768),
+            (61299.9936, 40.4232),
+            (33928.7472, 37.2761),
+            (18910.912, 34.3147),
+        ],
+        -0.465215420752807,
+    ),
+    "JCTVC-E137, 2": (
+        [(40433.8848, 37.5761), (7622.7456, 35.3756), (2394.488, 33.8977), (1017.6184, 32.0603)],
+        [(40370.12, 37.5982), (7587.0024, 35.4025), (2390.0944, 33.9194), (1017.0984, 32.0822)],
+        -1.8779823450567612,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_bd_rates(name):
+    anchor, test, rate_percent = PUBLISHED[name]
+    assert bd_delta(anchor, test).rate_percent == pytest.approx(rate_percent, abs=1e-6)
+
+
+@st.composite
+def _curves(draw):
+    """Two strictly rising curves of 4 to 8 points each that overlap by far more than a quarter."""
+    pair = []
+    for _ in range(2):
+        steps = draw(st.lists(st.floats(0.2, 2.0), min_size=3, max_size=7))
+        factors = draw(st.lists(st.floats(1.05, 3.0), min_size=len(steps), max_size=len(steps)))
+        start = draw(st.floats(30.0, 30.2))
+        scale = 10.0 / sum(steps)  # every curve spans 10 dB
+        rate, quality = draw(st.floats(0.01, 0.05)), start
+        points = [(rate, quality)]
+        for step, factor in zip(steps, factors, strict=True):
+            rate, quality = rate * factor, quality + step * scale
+            points.append((rate, quality))
+        pair.append(draw(st.permutations(points)))
+    return pair
+
+
+@settings(deadline=None, max_examples=100)
+@given(_curves())
+def test_random_curves_agree_with_the_package(pair):
+    """Order, refusals and warnings around it do not change what the package says."""
+    columns = [list(column) for curve in pair for column in zip(*sorted(curve), strict=True)]
+    options = {"require_matching_points": False, "min_overlap": 0}
+    delta = bd_delta(*pair)
+    for method, found in (("pchip", delta.rate_percent), ("akima", delta.rate_percent_akima)):
+        expected = bjontegaard.bd_rate(*columns, method=method, **options)
+        assert found == pytest.approx(expected, abs=1e-6)
+    if delta.quality_db is not None:
+        expected = bjontegaard.bd_psnr(*columns, method="pchip", **options)
+        assert delta.quality_db == pytest.approx(expected, abs=1e-6)
+
+
+def _mean_gap(anchor, test, interpolator):
+    """Mean of test - anchor over the common range of x, of curves [(x, y)], by definition."""
+    low = max(anchor[0][0], test[0][0])
+    high = min(anchor[-1][0], test[-1][0])
+    areas = [
+        interpolator(*zip(*curve, strict=True)).integrate(low, high) for curve in (anchor, test)
+    ]
+    return float(areas[1] - areas[0]) / (high - low)
+
+
+@settings(deadline=None, max_examples=100)
+@given(_curves())
+def test_random_curves_agree_with_the_definition(pair):
+    """Bjontegaard's integrals written out over SciPy's interpolation of log10 rate."""
+    by_quality = [sorted((q, math.log10(r)) for r, q in curve) for curve in pair]
+    by_rate = [sorted((math.log10(r), q) for r, q in curve) for curve in pair]
+    delta = bd_delta(*pair)
+    for interpolator, found in (
+        (PchipInterpolator, delta.rate_percent),
+        (Akima1DInterpolator, delta.rate_percent_akima),
+    ):
+        expected = 100 * (10 ** _mean_gap(*by_quality, interpolator) - 1)
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
+    if delta.quality_db is not None:
+        assert delta.quality_db == pytest.approx(_mean_gap(*by_rate, PchipInterpolator), abs=1e-6)
