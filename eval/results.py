@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codec.errors import LgmcError
+from eval.conditions import Machine
 from eval.metrics import EXTRA_METRICS, METRICS, ms_ssim_db
 
 FORMAT = "lgmc-rd/1"
@@ -75,7 +76,7 @@ class RdPoint(_Record):
     (ms_ssim) 0..1, None where one does not apply. *_seconds: wall time; *_fps: without the first
     frame where it can be told apart. encode_peak_mib: the most main memory the encoder held,
     None where the system does not tell. measured: ISO 8601, UTC. arguments: the call that made the
-    file.
+    file. machine: what measured it, None where that is the machine of the conditions.
     """
 
     sequence: str
@@ -91,6 +92,7 @@ class RdPoint(_Record):
     decode_fps: float | None = None
     encode_peak_mib: float | None = None
     measured: str
+    machine: Machine | None = None
     arguments: list[str]
     per_frame: PerFrame
 
@@ -133,13 +135,14 @@ class Failure(_Record):
 class Conditions(_Record):
     """Everything the figures depend on that is the same for all points of a file.
 
+    machine: what measured the points, most of them where it was several (``RdPoint.machine``).
     frames: the limit asked for, None for all. codec: what identifies codec and version. prepared:
     the recipe by which ``lgmc data prepare`` made the frames, None for frames as they came.
     """
 
     date: str
     command: list[str]
-    machine: dict[str, str | int | float | None]
+    machine: Machine
     versions: dict[str, str]
     frames: int | None
     intra_period: int
@@ -264,8 +267,9 @@ def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:
                 row[name] = getattr(point, name)
             row.update(info.model_dump(exclude={"name"}))
             row.update(intra_period=conditions.intra_period, device=conditions.device)
-            row.update(measured=point.measured, cpu=conditions.machine.get("cpu"))
-            row.update(cores=conditions.machine.get("cores"))
+            machine = point.machine or conditions.machine
+            row.update(measured=point.measured, cpu=machine.get("cpu"))
+            row.update(cores=machine.get("cores"))
             row["versions"] = " ".join(f"{k}={v}" for k, v in conditions.versions.items())
             row["identity"] = " ".join(f"{k}={v}" for k, v in conditions.codec.items())
             row["arguments"] = " ".join(point.arguments)

@@ -127,12 +127,22 @@ def _conditions(results: RdResults) -> str:
         ("device", conditions.device),
         ("versions", _pairs(conditions.versions)),
         ("codec", _pairs(conditions.codec)),
+        *(("some points on", _pairs(machine)) for machine in _elsewhere(results)),
         ("intra period", str(conditions.intra_period)),
         ("frames", "all" if conditions.frames is None else f"the first {conditions.frames}"),
         ("levels", _levels(results)),
     ]
     terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     return f"<details><summary>{escape(results.codec)}</summary><dl>{terms}</dl></details>"
+
+
+def _elsewhere(results: RdResults) -> list[dict[str, Any]]:
+    """The other machines that measured points."""
+    machines: list[dict[str, Any]] = []
+    for point in results.points:
+        if point.machine is not None and point.machine not in machines:
+            machines.append(point.machine)
+    return machines
 
 
 def _levels(results: RdResults) -> str:

@@ -14,6 +14,7 @@ from codec.errors import VideoError
 from codec.video.synthetic import write_synthetic
 from eval.bdrate import BdDelta
 from eval.compare import Comparison, compare
+from eval.pool import LocalPool
 from eval.report import embed, pictures
 from eval.report.content import page_content
 from eval.report.embed import make_album, middle, webp
@@ -254,7 +255,9 @@ def coded(tmp_path_factory):
     write_synthetic("pan", clips / "pan.y4m", 64, 48, 4, seed=1)
     write_synthetic("zoom", clips / "zoom.y4m", 64, 48, 3, seed=2)
     out = tmp_path_factory.mktemp("out")
-    return clips, evaluate(clips, anchors=["x264-medium"], qps=QPS, out=out, jobs=1).results
+    return clips, evaluate(
+        clips, anchors=["x264-medium"], qps=QPS, out=out, pool=LocalPool(1)
+    ).results
 
 
 def test_a_frame_made_again_is_the_measured_one_and_is_kept(coded, tmp_path, monkeypatch):
