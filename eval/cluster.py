@@ -26,10 +26,13 @@ from codec.memory import keep_freed_memory
 from eval import conditions
 from eval.conditions import Machine
 from eval.point import PointTask, measure_point, on_gpu
+from eval.pool import Outcome
 from eval.results import Failure, RdPoint
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+
+    Running = dict[ObjectRef, tuple[PointTask, "_Node | None"]]
 
 RETRIES = 3
 """How often a task is done again whose worker died."""
@@ -122,18 +125,16 @@ class RayPool:
             machines.setdefault(kind, machine)
         return [machines[kind] for kind, _ in kinds.most_common()]
 
-    def run(
-        self, tasks: list[PointTask], *, alone: bool
-    ) -> Iterator[tuple[PointTask, RdPoint | Failure, Machine | None]]:
+    def run(self, tasks: list[PointTask], *, alone: bool) -> Iterator[Outcome]:
         """As ``Pool.run``. A point whose workers died ``RETRIES`` + 1 times is a Failure."""
-        running: dict[ObjectRef, tuple[PointTask, _Node | None]] = {}
+        running: Running = {}
         try:
             yield from (self._alone if alone else self._together)(tasks, running)
         except BaseException:
             _cancel(list(running))
             raise
 
-    def _together(self, tasks, running):
+    def _together(self, tasks: list[PointTask], running: Running) -> Iterator[Outcome]:
         for task in tasks:
             options = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
             running[self._submit(_Order.of(task), None, options)] = task, None
@@ -142,7 +143,7 @@ class RayPool:
             task, _ = running.pop(ref)
             yield task, *_outcome(task, ref)
 
-    def _alone(self, tasks, running):
+    def _alone(self, tasks: list[PointTask], running: Running) -> Iterator[Outcome]:
         """A task takes all cores that Ray counts on a node, so nothing else runs there."""
         waiting = deque((task, _Order.of(task)) for task in tasks)
         orders = dict(waiting)
@@ -286,7 +287,7 @@ def _representatives(tasks: list[PointTask]) -> list[PointTask]:
     return chosen
 
 
-def _next(running: dict[ObjectRef, Any]) -> ObjectRef:
+def _next(running: Running) -> ObjectRef:
     (ref, *_), _ = _ray().wait(list(running), num_returns=1)
     return ref
 

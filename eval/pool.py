@@ -14,6 +14,9 @@ from eval.conditions import Machine
 from eval.point import PointTask, measure_point
 from eval.results import Failure, RdPoint
 
+Outcome = tuple[PointTask, RdPoint | Failure, Machine | None]
+"""A task, what came of it, and the machine that measured it (None: it never ran)."""
+
 
 class Pool(Protocol):
     """Measures tasks, in any order, and says where each was measured."""
@@ -28,10 +31,8 @@ class Pool(Protocol):
         """
         ...
 
-    def run(
-        self, tasks: list[PointTask], *, alone: bool
-    ) -> Iterator[tuple[PointTask, RdPoint | Failure, Machine | None]]:
-        """Every task once, as it is done, with the machine (None: it never ran).
+    def run(self, tasks: list[PointTask], *, alone: bool) -> Iterator[Outcome]:
+        """Every task once, as it is done.
 
         alone: one at a time on a machine, with all of its threads; else as many as it has cores.
         Closed before its end, it stops what runs.
@@ -54,9 +55,7 @@ class LocalPool:
         """This machine."""
         return [conditions.machine()]
 
-    def run(
-        self, tasks: list[PointTask], *, alone: bool
-    ) -> Iterator[tuple[PointTask, RdPoint | Failure, Machine | None]]:
+    def run(self, tasks: list[PointTask], *, alone: bool) -> Iterator[Outcome]:
         """As ``Pool.run``; tasks that run alone do so in the thread that asks for them."""
         machine = conditions.machine()
         if alone:

@@ -25,7 +25,7 @@ from eval.compare import Comparison, compare
 from eval.conditions import Machine
 from eval.filter_metrics import check_filters
 from eval.point import PointTask, place
-from eval.pool import LocalPool, Pool
+from eval.pool import LocalPool, Outcome, Pool
 from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
 from eval.results import (
     Conditions,
@@ -180,8 +180,8 @@ def _points(
     alone: bool,
     cache: PointCache,
     force: bool,
-) -> Iterator[tuple[PointTask, RdPoint | Failure, Machine | None]]:
-    """Every task once, with the machine that measured it: the cached ones, then as they are done.
+) -> Iterator[Outcome]:
+    """Every task once: the cached ones, then as they are done.
 
     Nobody else reads or writes the cache, so a task that a worker had to do again counts once.
     """

@@ -163,6 +163,15 @@ def test_names_that_look_like_markup_stay_text(folder, results):
     assert name not in text and "<script>alert" not in text
 
 
+def test_machines_that_measured_some_points_are_on_the_page(folder, results):
+    other = {"cpu": "another cpu", "cores": 8, "gpu": None}
+    first, *rest = results[1].points
+    marked = [first.model_copy(update={"machine": other}), *rest]
+    save_results(results[1].model_copy(update={"points": marked}), folder / "x264-medium.json")
+    text = page(read_folder(folder))
+    assert text.count("<dt>some points on</dt><dd>cpu: another cpu; cores: 8; gpu: none</dd>") == 1
+
+
 def test_the_average_is_of_codecs_that_have_every_sequence(folder, results):
     first = [point for point in results[1].points if point.sequence == "first_clip"]
     update = {"points": first, "sequences": results[1].sequences[:1]}
