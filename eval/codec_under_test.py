@@ -37,7 +37,11 @@ class Encoded:
 
 
 class CodecUnderTest(Protocol):
-    """A codec at one intra period, able to encode any sequence at any of its levels."""
+    """A codec at one intra period, able to encode any sequence at any of its levels.
+
+    Pickled, it carries what names it and not what was found on this machine (programs, weights): on
+    another one it looks there, and its identity then says whether that is the same.
+    """
 
     name: str
     """As in tables and file names, e.g. "x265-veryslow" or "lite"."""
@@ -58,6 +62,10 @@ class CodecUnderTest(Protocol):
 
     def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:
         """The frames of the file ``source`` in the format of ``sequence``."""
+        ...
+
+    def abort(self) -> None:
+        """End the programs that run for it, from any thread; the calls that wait then raise."""
         ...
 
 

@@ -23,13 +23,16 @@ PACKAGES = (
 )
 """Distributions whose versions stand in result files."""
 
+Machine = dict[str, str | int | float | None]
+"""A machine as ``machine`` describes it."""
+
 
 def now() -> str:
     """The time as ISO 8601 in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def machine() -> dict[str, str | int | float | None]:
+def machine() -> Machine:
     """cpu (model name), cores (available to this process), memory_gib, gpu (name or None), system.
 
     Nothing that names the machine itself: result files are published.

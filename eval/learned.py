@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codec.errors import ConfigError
 from eval.codec_under_test import Encoded
@@ -21,20 +23,35 @@ MAX_QUALITY = 63
 class Model:
     """A model that ships, by name, or one in a file, at one intra period on one device.
 
-    Raises ModelError where it cannot be loaded.
+    here: whether it is to run in this process; else the device need not be there, as only its name
+    and identity are asked for. Raises ModelError where it cannot be loaded.
     """
 
     parameter = "quality"
     extension = ".lgmc"
     low_delay = True
 
-    def __init__(self, name: str | Path, intra_period: int = 32, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str | Path,
+        intra_period: int = 32,
+        device: str = "cpu",
+        here: bool = True,
+    ) -> None:
         import codec
+        from codec.models import available
 
-        self._model = codec.load(name, device=device)
+        self._model = codec.load(name, device=device if here else "cpu")
+        self._source = str(name) if str(name) in available() else os.path.abspath(name)
         self.name = self._model.name
         self.intra_period = intra_period
         self.device = device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._source, self.intra_period, self.device, self.name)
+
+    def abort(self) -> None:
+        """Nothing: no program runs for it."""
 
     def identity(self) -> dict[str, str]:
         """Name, digest of the weights, and digest of the sources that code and decode."""
@@ -88,3 +105,11 @@ class Model:
 
         with decode(source, model=self._model, device=self.device) as frames:
             yield from frames
+
+
+@functools.lru_cache(maxsize=1)  # a worker measures many points of one model
+def _restored(source: str, intra_period: int, device: str, name: str) -> Model:
+    """A model that was pickled, under the name that it had there."""
+    model = Model(source, intra_period, device)
+    model.name = name
+    return model

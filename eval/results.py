@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from codec.errors import LgmcError
+from eval.conditions import Machine
 from eval.metrics import EXTRA_METRICS, METRICS, ms_ssim_db
 
 FORMAT = "lgmc-rd/1"
@@ -147,6 +148,11 @@ class RdPoint(_Record):
         default=None,
     )
     measured: str | None = _field("when: ISO 8601, UTC", unknowable=True)
+    machine: Machine | None = _field(
+        "what measured it, as in the conditions; null: the machine that the conditions name",
+        "memory_gib: GiB",
+        default=None,
+    )
     arguments: list[str] | None = _field(
         "the call that made the file, word by word", unknowable=True
     )
@@ -196,9 +202,7 @@ class Conditions(_Record):
 
     date: str = _field("when the file was written: ISO 8601, UTC")
     command: list[str] = _field("the command, word by word")
-    machine: dict[str, str | int | float | None] = _field(
-        "cpu, cores, memory_gib, gpu (null: none), system", "memory_gib: GiB"
-    )
+    machine: Machine = _field("cpu, cores, memory_gib, gpu (null: none), system", "memory_gib: GiB")
     versions: dict[str, str] = _field("of Python and of the packages that decide results")
     frames: int | None = _field("the limit asked for; null: all of each clip", "frames")
     intra_period: int = _field("an I frame every so many; 0: only the first", "frames")

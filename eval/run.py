@@ -7,39 +7,33 @@ reported and the others go on; one that was measured before is taken from the ca
 from __future__ import annotations
 
 import json
-import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from codec.errors import ConfigError, LgmcError
+from codec.errors import ConfigError
 from codec.video.ffmpeg import find_ffmpeg
 from eval import QPS, QUALITIES, conditions
-from eval.anchors import AV1_QPS, Anchor, ReferenceAnchor, make_anchor
-from eval.anchors.program import ffmpeg_version
+from eval.anchors import AV1_QPS, make_anchor
 from eval.bdrate import BD_METRICS
 from eval.cache import PointCache
-from eval.codec_under_test import CodecUnderTest, FrameClock, frames_per_second
+from eval.codec_under_test import CodecUnderTest
 from eval.compare import Comparison, compare
-from eval.filter_metrics import FilterMetrics, check_filters
-from eval.metrics import average, measure
+from eval.conditions import Machine
+from eval.filter_metrics import check_filters
+from eval.point import PointTask, place
+from eval.pool import LocalPool, Outcome, Pool
 from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
 from eval.results import (
-    FORMAT,
     Conditions,
     Failure,
-    PerFrame,
     RdPoint,
     RdResults,
     ResultsError,
     SequenceInfo,
-    bits_per_pixel,
-    kilobits_per_second,
     save_csv,
     save_results,
     write_text,
@@ -76,7 +70,7 @@ def evaluate(
     force: bool = False,
     device: str = "cpu",
     reader_options: dict[str, Any] | None = None,
-    jobs: int | None = None,
+    pool: Pool | None = None,
     command: list[str] | None = None,
     published: tuple[str, ...] = (),
     metrics: tuple[str, ...] = (),
@@ -88,10 +82,10 @@ def evaluate(
     anchors: names of ``eval.anchors.ANCHORS`` and ``REFERENCES``. qualities: indices 0..63 of the
     models; qps of the anchors; av1_qps: quantizers 0..63 of SVT-AV1 and libaom, whose scale is
     another. frames: the first so many of each clip, None for all. force: measure anew what is
-    cached. reader_options: how raw files are read. jobs: anchors' points at once, all cores when
-    None; models run alone, after them, with all threads. published: names of figures to draw beside
-    ours, as ``eval.published`` has them. metrics: "vmaf", "xpsnr", besides what is always measured.
-    report: given a line per point.
+    cached. reader_options: how raw files are read. pool: who measures, as many of the anchors'
+    points at once as there are cores when None; models run alone, after them, with all threads.
+    published: names of figures to draw beside ours, as ``eval.published`` has them. metrics:
+    "vmaf", "xpsnr", besides what is always measured. report: given a line per point.
 
     Writes CODEC.json per codec, points.csv, bdrate.json, rd_METRIC.png and .svg, and points/ (the
     cache). Raises LgmcError for what stops the whole: no sequence, an unknown anchor or model, a
@@ -109,25 +103,31 @@ def evaluate(
     cache = PointCache(_made(out / "points"))
     if not isinstance(sequences, list):
         sequences = find_sequences(sequences, frames=frames, **(reader_options or {}))
-    run = partial(_point, intra_period=intra_period, cache=cache, force=force, metrics=metrics)
+    pool = pool or LocalPool()
     anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
-    model_codecs = _models(models, intra_period, device)
-    measured: dict[str, list[RdPoint | Failure]] = {}
+    model_codecs = _models(models, intra_period, device, pool.measures_here)
     model_tasks = [
-        (codec, s, level) for codec in model_codecs for s in sequences for level in qualities
+        PointTask(codec, s, level, intra_period, metrics)
+        for codec in model_codecs
+        for s in sequences
+        for level in qualities
     ]
     anchor_tasks = [
-        (codec, s, level)
+        PointTask(codec, s, level, intra_period, metrics)
         for s in sequences
         for codec in anchor_codecs
         for level in (av1_qps if codec.is_av1 else qps)
     ]
-    with closing(_anchor_points(anchor_tasks, run, jobs)) as anchor_points:
-        model_points = ((codec, run(codec, one, level)) for codec, one, level in model_tasks)
-        for codec, point in chain(anchor_points, model_points):
-            report(_line(codec, point))
-            measured.setdefault(codec.name, []).append(point)
+    machines = pool.prepare([*anchor_tasks, *model_tasks])
+    measured: dict[str, list[tuple[RdPoint | Failure, Machine | None]]] = {}
+    for tasks, alone in ((anchor_tasks, False), (model_tasks, True)):
+        done = _points(tasks, pool, machines, alone=alone, cache=cache, force=force)
+        with closing(done) as points:
+            for task, point, machine in points:
+                report(_line(task.codec, point))
+                measured.setdefault(task.codec.name, []).append((point, machine))
     shared = {"frames": frames, "intra_period": intra_period, "command": command}
+    shared["machine"] = machines[0]
     results = [
         _results(codec, sequences, measured[codec.name], device=where, **shared)
         for codecs, where in ((model_codecs, device), (anchor_codecs, "cpu"))
@@ -157,12 +157,14 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _models(models: Iterable[str | Path], intra_period: int, device: str) -> list[CodecUnderTest]:
+def _models(
+    models: Iterable[str | Path], intra_period: int, device: str, here: bool
+) -> list[CodecUnderTest]:
     if not models:
         return []
     from eval.learned import Model  # torch and the codec, only when there is a model to run
 
-    codecs = [Model(name, intra_period, device) for name in models]
+    codecs = [Model(name, intra_period, device, here) for name in models]
     names = [codec.name for codec in codecs]
     for codec in codecs:
         if names.count(codec.name) > 1:  # two trainings of one configuration
@@ -170,103 +172,44 @@ def _models(models: Iterable[str | Path], intra_period: int, device: str) -> lis
     return codecs
 
 
-def _anchor_points(
-    tasks: list[tuple[Anchor | ReferenceAnchor, Sequence, int]],
-    run: Callable[..., RdPoint | Failure],
-    jobs: int | None,
-) -> Iterator[tuple[Anchor | ReferenceAnchor, RdPoint | Failure]]:
-    """Every point of the anchors as it is done, several at a time; ends at once if stopped."""
-    with ThreadPoolExecutor(jobs or conditions.available_cores()) as pool:
-        futures = {pool.submit(run, *task): task[0] for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for anchor, *_ in tasks:
-                anchor.abort()
-            raise
-
-
-def _point(
-    codec: CodecUnderTest,
-    sequence: Sequence,
-    level: int,
+def _points(
+    tasks: list[PointTask],
+    pool: Pool,
+    machines: list[Machine],
     *,
-    intra_period: int,
+    alone: bool,
     cache: PointCache,
     force: bool,
-    metrics: tuple[str, ...],
-) -> RdPoint | Failure:
-    """Measure one point, or take it from the cache."""
-    key = {
-        "format": FORMAT,
-        "input": sequence.digest,
-        "codec": codec.identity(),
-        "level": level,
-        "intra_period": intra_period,
-        "measured_by": conditions.code_digest("eval.metrics", "codec.video"),
-        "versions": conditions.versions(),
-        "machine": [conditions.machine()[name] for name in ("cpu", "cores")],  # for the times
-    }
-    if metrics:  # not otherwise: what was measured without them stays valid
-        parts = (*sorted(metrics), ffmpeg_version(find_ffmpeg()))
-        key["filters"] = [*parts, conditions.code_digest("eval.filter_metrics")]
-    point = None if force else cache.load(key)
-    if point is not None:
-        # the clip may go by another name now: the cache knows it by its pixels
-        return point.model_copy(update={"sequence": sequence.name})
-    try:
-        point = _measure(codec, sequence, level, metrics)
-    except LgmcError as exc:
-        return Failure(sequence=sequence.name, level=level, error=str(exc))
-    except Exception as exc:  # a fault of one codec must not lose the points of the others
-        error = f"{type(exc).__name__}: {' '.join(str(exc).split())}"
-        return Failure(sequence=sequence.name, level=level, error=error)
-    cache.store(key, point)
-    return point
+) -> Iterator[Outcome]:
+    """Every task once: the cached ones, then as they are done.
+
+    Nobody else reads or writes the cache, so a task that a worker had to do again counts once.
+    """
+    left, keys = [], {}
+    for task in tasks:
+        keys[task] = task.decided_by()
+        found = None if force else _cached(task, keys[task], machines, cache)
+        if found is None:
+            left.append(task)
+        else:
+            yield task, *found
+    with closing(pool.run(left, alone=alone)) as outcomes:
+        for task, point, machine in outcomes:
+            if isinstance(point, RdPoint):
+                cache.store({**keys[task], "machine": place(machine, keys[task]["codec"])}, point)
+            yield task, point, machine
 
 
-def _measure(
-    codec: CodecUnderTest, sequence: Sequence, level: int, metrics: tuple[str, ...]
-) -> RdPoint:
-    info = sequence.format
-    with tempfile.TemporaryDirectory(prefix="lgmc-eval-") as folder:
-        target = Path(folder) / f"{sequence.name}{codec.extension}"
-        encoded = codec.encode(sequence, level, target)
-        size = target.stat().st_size
-        clock = FrameClock()
-        decoded = clock.over(codec.decode(target, sequence))
-        filters = FilterMetrics(metrics, info, find_ffmpeg()) if metrics else None
-        with sequence.open() as originals, filters or nullcontext():
-            if filters is None:
-                rows = measure(originals, decoded, info)
-            else:
-                rows = measure(originals, decoded, info, also=filters.add)
-                for name, values in filters.values().items():
-                    for row, value in zip(rows, values, strict=True):
-                        row[name] = value
-    return RdPoint(
-        sequence=sequence.name,
-        level=level,
-        frames=sequence.frames,
-        bytes=size,
-        bpp=bits_per_pixel(size, info.width, info.height, sequence.frames),
-        kbps=kilobits_per_second(size, sequence.frames, info.fps),
-        metrics=average(rows),
-        encode_seconds=encoded.seconds,
-        decode_seconds=clock.seconds,
-        encode_fps=frames_per_second(sequence.frames, encoded.seconds, encoded.first_frame_seconds),
-        decode_fps=frames_per_second(sequence.frames, clock.seconds, clock.first),
-        encode_peak_mib=encoded.peak_memory_mib,
-        measured=conditions.now(),
-        arguments=encoded.arguments,
-        per_frame=PerFrame(
-            metrics={name: [row[name] for row in rows] for name in rows[0]},
-            bytes=encoded.frame_bytes,
-            types=encoded.frame_types,
-        ),
-    )
+def _cached(
+    task: PointTask, key: dict[str, Any], machines: list[Machine], cache: PointCache
+) -> tuple[RdPoint, Machine] | None:
+    """The point as one of the machines measured it before."""
+    for machine in machines:
+        point = cache.load({**key, "machine": place(machine, key["codec"])})
+        if point is not None:
+            # the clip may go by another name now: the cache knows it by its pixels
+            return point.model_copy(update={"sequence": task.sequence.name}), machine
+    return None
 
 
 def _line(codec: CodecUnderTest, point: RdPoint | Failure) -> str:
@@ -279,22 +222,24 @@ def _line(codec: CodecUnderTest, point: RdPoint | Failure) -> str:
 def _results(
     codec: CodecUnderTest,
     sequences: list[Sequence],
-    measured: list[RdPoint | Failure],
+    measured: list[tuple[RdPoint | Failure, Machine | None]],
     *,
+    machine: Machine,
     frames: int | None,
     intra_period: int,
     device: str,
     command: list[str] | None,
 ) -> RdResults:
     order = [sequence.name for sequence in sequences]
-    ordered = sorted(measured, key=lambda one: (order.index(one.sequence), one.level))
+    machine, points = _marked(codec, measured, machine)
+    ordered = sorted(points, key=lambda one: (order.index(one.sequence), one.level))
     return RdResults(
         codec=codec.name,
         parameter=codec.parameter,
         conditions=Conditions(
             date=conditions.now(),
             command=conditions.command_line() if command is None else command,
-            machine=conditions.machine(),
+            machine=machine,
             versions=conditions.versions(),
             frames=frames,
             intra_period=intra_period,
@@ -306,6 +251,28 @@ def _results(
         points=[one for one in ordered if isinstance(one, RdPoint)],
         failures=[one for one in ordered if isinstance(one, Failure)],
     )
+
+
+def _marked(
+    codec: CodecUnderTest,
+    measured: list[tuple[RdPoint | Failure, Machine | None]],
+    machine: Machine,
+) -> tuple[Machine, list[RdPoint | Failure]]:
+    """The machine of most points (``machine`` when there is none), and points with the others'."""
+    identity = codec.identity()
+    places = [place(where, identity) for one, where in measured if isinstance(one, RdPoint)]
+    if places:
+        most = Counter(map(tuple, places)).most_common(1)[0][0]
+        machine = next(
+            where for _, where in measured if where and tuple(place(where, identity)) == most
+        )
+    here = place(machine, identity)
+    return machine, [
+        one.model_copy(update={"machine": None if place(where, identity) == here else where})
+        if isinstance(one, RdPoint)
+        else one
+        for one, where in measured
+    ]
 
 
 def _preparation(sequences: list[Sequence]) -> dict[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from codec.video.format import VideoFormat
 from eval.testsets.prepared import read_prepared
 
 if TYPE_CHECKING:
+    from codec.video.format import Frame
     from codec.video.reader import VideoReader
 
 VIDEO_SUFFIXES = frozenset(
@@ -41,10 +43,42 @@ class Sequence:
 
         return open_reader(self.path, frames=self.frames, **self.reader_options)
 
+    def checked(self, reader: VideoReader) -> Iterator[Frame]:
+        """The reader's frames, which have to be those that ``digest`` names.
+
+        Raises VideoError after the last one if they are not: the file changed since, or lies on
+        another machine under the same name.
+        """
+        digest = FrameDigest(reader.format)
+        for frame in reader:
+            digest.add(frame)
+            yield frame
+        if digest.hex() != self.digest:
+            raise VideoError(
+                f"{self.path.name} is not the clip that was listed: leave it alone during a run, "
+                "and on a cluster let all workers see the same file"
+            )
+
     @property
     def pixels(self) -> int:
         """Luma pixels of all frames: what bits per pixel are divided by."""
         return self.format.width * self.format.height * self.frames
+
+
+class FrameDigest:
+    """SHA-256 of a format and of the planes of frames, whatever file they come from."""
+
+    def __init__(self, video_format: VideoFormat) -> None:
+        self._digest = hashlib.sha256(f"{video_format!r}".encode())
+
+    def add(self, frame: Frame) -> None:
+        """The next frame."""
+        for plane in frame:
+            self._digest.update(plane.data)
+
+    def hex(self) -> str:
+        """Of everything so far."""
+        return self._digest.hexdigest()
 
 
 def find_sequences(
@@ -125,12 +159,11 @@ def _sequence(path: Path, name: str, frames: int | None, options: dict[str, Any]
 
     with open_reader(path, frames=frames, **options) as reader:
         video_format = reader.format
-        digest = hashlib.sha256(f"{video_format!r}".encode())
+        digest = FrameDigest(video_format)
         count = 0
         for frame in reader:
-            for plane in frame:
-                digest.update(plane.data)
+            digest.add(frame)
             count += 1
     if count == 0:
         raise VideoError(f"{path} has no frames")
-    return Sequence(name, path, video_format, count, digest.hexdigest(), options)
+    return Sequence(name, path, video_format, count, digest.hex(), options)

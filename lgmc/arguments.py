@@ -109,8 +109,12 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def apply_machine(args: argparse.Namespace) -> None:
-    """Set the threads and check the device; imports torch."""
+def apply_machine(args: argparse.Namespace, here: bool = True) -> None:
+    """Set the threads and check the device; imports torch.
+
+    here: whether it is this machine that will compute. Elsewhere a device has no number: which GPU
+    a task gets is not ours to say.
+    """
     import torch
 
     if args.threads is not None:
@@ -118,5 +122,7 @@ def apply_machine(args: argparse.Namespace) -> None:
     kind, _, number = args.device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
         raise ConfigError(f"device {args.device!r} is not known; use cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if not here and number:
+        raise ConfigError(f"on a cluster the device is cpu or cuda, not {args.device}")
+    if here and kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ConfigError(f"there is no device {args.device} here; use --device cpu")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from eval import QPS, QUALITIES
 from lgmc.arguments import add_machine, add_reading, apply_machine, integer, reader_options
 
 if TYPE_CHECKING:
+    from eval.pool import Pool
     from eval.results import Failure
 
 
@@ -91,6 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for the results")
     parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="measure on the workers of a Ray cluster: HOST:PORT, auto for the one that this "
+        "machine is in, local:N for N workers here; needs the extra cluster (docs/install.md)",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="measure again what was measured before"
     )
     parser.add_argument("--json", action="store_true", help="everything as JSON on standard output")
@@ -106,28 +114,30 @@ def run(args: argparse.Namespace) -> int:
     if not anchors and not models:
         raise ConfigError("nothing to evaluate: --model none and --anchors none leave no codec")
     if models:
-        apply_machine(args)
+        apply_machine(args, here=args.cluster is None)
     from eval.published import load_published
     from eval.run import evaluate
     from eval.tables import comparison_lines, points_table, published_lines
 
-    evaluation = evaluate(
-        args.sequences,
-        models=models,
-        anchors=anchors,
-        qualities=args.qualities,
-        qps=args.qps,
-        av1_qps=args.av1_qps or AV1_QPS,
-        frames=args.frames,
-        intra_period=args.intra_period,
-        out=Path(args.out),
-        published=tuple(args.published),
-        metrics=tuple(dict.fromkeys(args.metrics.replace(",", " ").split())),
-        force=args.force,
-        device=args.device,
-        reader_options=reader_options(args),
-        report=lambda line: print(f"eval: {line}", file=sys.stderr, flush=True),
-    )
+    with _pool(args) as pool:
+        evaluation = evaluate(
+            args.sequences,
+            models=models,
+            anchors=anchors,
+            qualities=args.qualities,
+            qps=args.qps,
+            av1_qps=args.av1_qps or AV1_QPS,
+            frames=args.frames,
+            intra_period=args.intra_period,
+            out=Path(args.out),
+            published=tuple(args.published),
+            metrics=tuple(dict.fromkeys(args.metrics.replace(",", " ").split())),
+            force=args.force,
+            device=args.device,
+            reader_options=reader_options(args),
+            pool=pool,
+            report=lambda line: print(f"eval: {line}", file=sys.stderr, flush=True),
+        )
     failures = evaluation.failures
     if args.json:
         content = {
@@ -146,6 +156,15 @@ def run(args: argparse.Namespace) -> int:
     for line in _failure_lines(failures):
         print(f"eval: {line}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _pool(args: argparse.Namespace) -> AbstractContextManager[Pool | None]:
+    """Who measures; None: this process."""
+    if args.cluster is None:
+        return nullcontext()
+    from eval.cluster import open_cluster
+
+    return open_cluster(args.cluster, args.threads)
 
 
 def _failure_lines(failures: list[tuple[str, Failure]]) -> list[str]:

@@ -125,7 +125,7 @@ def test_pins_are_exact_and_within_the_ranges(python):
     for name, requirement in pinned.items():
         (specifier,) = requirement.specifier
         assert specifier.operator == "==" and requirement.url is None, name
-    for requirement in declared("test", "dev"):
+    for requirement in declared("cluster", "test", "dev"):
         if requirement.marker and not requirement.marker.evaluate({"python_version": python}):
             continue
         (pin,) = pinned[canonicalize_name(requirement.name)].specifier
@@ -183,7 +183,7 @@ def test_every_data_file_is_installed():
 
 
 def test_every_import_is_declared():
-    names = {canonicalize_name(one.name) for one in declared("correlation", "bench")}
+    names = {canonicalize_name(one.name) for one in declared("correlation", "bench", "cluster")}
     for path in sources():
         for name in imports(path):
             top = name.partition(".")[0]

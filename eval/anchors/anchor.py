@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from codec.errors import ConfigError, VideoError
 from codec.video.format import Frame, VideoFormat
@@ -30,6 +31,7 @@ class Anchor:
         self.extension = self.kind.extension
         self.low_delay = self.kind.low_delay
         self.intra_period = intra_period
+        self._given = ffmpeg
         self.ffmpeg = found_ffmpeg(ffmpeg)
         self._runner = Runner(name)
 
@@ -37,6 +39,9 @@ class Anchor:
     def is_av1(self) -> bool:
         """Whether its levels are quantizers of AV1."""
         return self.kind.is_av1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.intra_period, self._given)
 
     def abort(self) -> None:
         """End the FFmpegs that run for this anchor, from any thread; their calls then raise."""

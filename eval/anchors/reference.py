@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -75,8 +76,12 @@ class ReferenceAnchor:
         self.extension = self.kind.extension
         self.low_delay = self.kind.low_delay
         self.intra_period = intra_period
+        self._given = ffmpeg
         self.ffmpeg = found_ffmpeg(ffmpeg)
         self._runner = Runner(name, f"set ${self.kind.program}_ENCODER to the encoder's executable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.intra_period, self._given)
 
     def abort(self) -> None:
         """End the programs that run for this anchor, from any thread; their calls then raise."""

@@ -145,9 +145,19 @@ def _origin(results: RdResults) -> list[tuple[str, str]]:
         ("device", conditions.device),
         ("versions", _pairs(conditions.versions)),
         ("codec", _pairs(conditions.codec)),
+        *(("some points on", _pairs(machine)) for machine in _elsewhere(results)),
         ("intra period", str(conditions.intra_period)),
         ("frames", "all" if conditions.frames is None else f"the first {conditions.frames}"),
     ]
+
+
+def _elsewhere(results: RdResults) -> list[dict[str, Any]]:
+    """The other machines that measured points."""
+    machines: list[dict[str, Any]] = []
+    for point in results.points:
+        if point.machine is not None and point.machine not in machines:
+            machines.append(point.machine)
+    return machines
 
 
 def _levels(results: RdResults) -> str:

@@ -14,6 +14,7 @@ from codec.errors import VideoError
 from codec.video.synthetic import write_synthetic
 from eval.bdrate import BdDelta
 from eval.compare import Comparison, compare
+from eval.pool import LocalPool
 from eval.report import embed, pictures
 from eval.report.content import page_content
 from eval.report.embed import make_album, middle, webp
@@ -162,6 +163,15 @@ def test_names_that_look_like_markup_stay_text(folder, results):
     assert name not in text and "<script>alert" not in text
 
 
+def test_machines_that_measured_some_points_are_on_the_page(folder, results):
+    other = {"cpu": "another cpu", "cores": 8, "gpu": None}
+    first, *rest = results[1].points
+    marked = [first.model_copy(update={"machine": other}), *rest]
+    save_results(results[1].model_copy(update={"points": marked}), folder / "x264-medium.json")
+    text = page(read_folder(folder))
+    assert text.count("<dt>some points on</dt><dd>cpu: another cpu; cores: 8; gpu: none</dd>") == 1
+
+
 def test_the_average_is_of_codecs_that_have_every_sequence(folder, results):
     first = [point for point in results[1].points if point.sequence == "first_clip"]
     update = {"points": first, "sequences": results[1].sequences[:1]}
@@ -254,7 +264,9 @@ def coded(tmp_path_factory):
     write_synthetic("pan", clips / "pan.y4m", 64, 48, 4, seed=1)
     write_synthetic("zoom", clips / "zoom.y4m", 64, 48, 3, seed=2)
     out = tmp_path_factory.mktemp("out")
-    return clips, evaluate(clips, anchors=["x264-medium"], qps=QPS, out=out, jobs=1).results
+    return clips, evaluate(
+        clips, anchors=["x264-medium"], qps=QPS, out=out, pool=LocalPool(1)
+    ).results
 
 
 def test_a_frame_made_again_is_the_measured_one_and_is_kept(coded, tmp_path, monkeypatch):

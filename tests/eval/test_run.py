@@ -10,7 +10,8 @@ from codec.video.synthetic import write_synthetic
 from eval import conditions
 from eval.anchors import Anchor
 from eval.plot import average_curve, plot_rd
-from eval.results import ResultsError, load_results
+from eval.pool import LocalPool
+from eval.results import ResultsError, load_results, table
 from eval.run import evaluate
 
 QPS = (22, 28, 34, 40)
@@ -92,6 +93,37 @@ def test_a_second_run_redoes_nothing_and_force_redoes_all(done, clips, monkeypat
     calls.clear()
     evaluate(clips / "pan.y4m", anchors=ANCHORS[:1], qps=QPS[:2], out=out, intra_period=2)
     assert sorted(calls) == [22, 28]
+
+
+class Elsewhere(LocalPool):
+    """Another machine measures what is not alone at an odd qp, as a cluster's workers may."""
+
+    OTHER = {**conditions.machine(), "cpu": "another cpu"}
+
+    def prepare(self, tasks):
+        return [*super().prepare(tasks), self.OTHER]
+
+    def run(self, tasks, *, alone):
+        for task, point, machine in super().run(tasks, alone=alone):
+            yield task, point, self.OTHER if task.level % 2 else machine
+
+
+def test_a_point_belongs_to_the_machine_that_measured_it(clips, tmp_path):
+    common = {"anchors": ANCHORS[:1], "qps": (24, 26, 29), "out": tmp_path}
+    (results,) = evaluate(clips / "pan.y4m", pool=Elsewhere(), **common).results
+    machines = {point.level: point.machine for point in results.points}
+    assert machines == {24: None, 26: None, 29: Elsewhere.OTHER}
+    assert results.conditions.machine == conditions.machine()
+    assert load_results(tmp_path / "x264-medium.json") == results
+    assert [row["cpu"] for row in table([results])].count("another cpu") == 1
+    dates = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "points").iterdir()}
+
+    (again,) = evaluate(clips / "pan.y4m", pool=Elsewhere(), **common).results
+    assert again.points == results.points
+    assert dates == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "points").iterdir()}
+    (here,) = evaluate(clips / "pan.y4m", **common).results  # takes nothing of the other machine's
+    assert [point.machine for point in here.points] == [None] * 3
+    assert len(list((tmp_path / "points").iterdir())) == 4
 
 
 def test_one_failing_point_does_not_stop_the_others(clips, tmp_path, monkeypatch):

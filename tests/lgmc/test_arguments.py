@@ -1,11 +1,13 @@
 """Arguments that make no sense are argparse errors (exit 2) before anything heavy is imported."""
 
+import argparse
 import subprocess
 import sys
 from fractions import Fraction
 
 import pytest
 
+from codec.errors import ConfigError
 from lgmc.main import VERBS, build_parser, main
 
 
@@ -72,3 +74,12 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_device_has_no_number_on_a_cluster():
+    from lgmc.arguments import apply_machine
+
+    there = argparse.Namespace(device="cuda:1", threads=None)
+    with pytest.raises(ConfigError, match="on a cluster the device is cpu or cuda, not cuda:1"):
+        apply_machine(there, here=False)
+    apply_machine(argparse.Namespace(device="cuda", threads=None), here=False)  # GPU here or not
