@@ -30,6 +30,7 @@ ROOMS = {
     "session": 9,
     "training": 9,
     "models": 8,
+    "frame_encoder": 8,
     "video_codec": 7,
     "inter": 6,
     "intra": 6,
@@ -46,6 +47,7 @@ ROOMS = {
     "bitstream": 2,
     "video": 2,
     "config": 1,
+    "rate": 1,
     "memory": 0,
     "errors": 0,
 }
