@@ -7,6 +7,6 @@ Pure arithmetic on frame numbers, quality indices and bits; nothing here knows o
 from codec.rate.controller import Outcome, RateController
 from codec.rate.model import CodedFrame
 from codec.rate.order import FrameOrder
-from codec.rate.target import RateTarget
+from codec.rate.target import RateTarget, bits_per_second
 
-__all__ = ["CodedFrame", "FrameOrder", "Outcome", "RateController", "RateTarget"]
+__all__ = ["CodedFrame", "FrameOrder", "Outcome", "RateController", "RateTarget", "bits_per_second"]

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from codec.errors import ConfigError
 
 DEFAULT_BUFFER = 1.0
 """Seconds; what players and x264's users take for streaming lie between one and two."""
+
+
+_PREFIXES = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3}
+
+
+def bits_per_second(text: str) -> float:
+    """``800k``, ``1.5M`` or ``1200000`` in bits a second, as FFmpeg takes them.
+
+    Raises:
+        ConfigError: it is no such rate, or not above 0.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)([kKMG]?)", text.strip())
+    value = float(found[1]) * _PREFIXES[found[2]] if found else 0.0
+    if not value > 0:
+        raise ConfigError(f"{text!r} is not a bit rate such as 800k or 1.5M, in bits a second")
+    return value
 
 
 @dataclass(frozen=True)
