@@ -14,6 +14,7 @@ again; with --document the table is put into docs/rate_control.md.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import statistics
@@ -72,8 +73,10 @@ class Clips:
 
     def encode(self, clip: Path, quality: int, rate: RateTarget | None = None) -> Coded:
         """One encoding, measured on what the encoder says that a decoder shows."""
-        target = None if rate is None else {k: v for k, v in asdict(rate).items() if v}
-        key = f"{clip.name}, {self.frames} frames, quality {quality}, {json.dumps(target)}"
+        key = f"{clip.name}, {self.frames or 'all'} frames, quality {quality}"
+        if rate is not None:
+            asked = {name: value for name, value in asdict(rate).items() if value}
+            key += f", {json.dumps(asked)}, controller {controller_digest()}"
         if key not in self._done:
             self._done[key] = asdict(self._encode(clip, quality, rate))
             if self._store is not None:
@@ -111,6 +114,14 @@ class Clips:
             outcome.recoded if outcome else 0,
             list(outcome.misses) if outcome else [],
         )
+
+
+def controller_digest() -> str:
+    """Names the sources of the rate control: other ones are measured anew."""
+    digest = hashlib.blake2b(digest_size=4)
+    for path in sorted((PAGE.parents[1] / "codec" / "rate").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def spread(qualities: list[int], period: int, phases: int) -> tuple[float, int]:

@@ -13,13 +13,12 @@ from codec.rate.target import RateTarget
 
 WINDOW = 32
 """Frames that a budget reaches ahead at least; whole intra periods, as long as they are short."""
-STEP, STEP_INTRA = 2, 8
+STEP, STEP_INTRA = 6, 8
 """Most that the base moves from one frame to the next, and at an I frame, where a change hides."""
-HURRY = 3
-"""The same is multiplied by this where the budget would be missed by ``FAR``."""
-FAR = 0.05
+PACE = 0.03
+"""Of the budget: it moves by a step for each such part of it that would be missed."""
 TOLERANCE = 0.01
-"""Of the budget: a smaller miss does not move the base."""
+"""Of the budget: a miss below it does not move the base."""
 SAFETY, PLANNED = 0.95, 0.9
 """Of the room in the buffer that a frame is to take, and of the buffer that what follows is to."""
 TRIES = 4
@@ -102,17 +101,18 @@ class RateController:
 
     def quality_for(self, number: int) -> int:
         """The level, 0..63, to code frame ``number`` at, which is the next one."""
+        self._tries = 0
+        if self._frames is not None and number >= self._frames:
+            self._frames = None  # the file promised fewer
         if self._per_frame is None:
             self.base = min(self._quality, self.base + 1)
         else:
             self.base = self._budgeted(number)
+        if self.bucket is None:
+            return self.order.level(self.base, self.order.kind(number))
+        self.base = self._planned(number)
         level = self.order.level(self.base, self.order.kind(number))
-        if self.bucket is not None:
-            self.base = self._planned(number)
-            level = self.order.level(self.base, self.order.kind(number))
-            level = self.model.highest_level(number, level, SAFETY * self.bucket.room)
-        self._tries = 0
-        return level
+        return self.model.highest_level(number, level, SAFETY * self.bucket.room)
 
     def coded(self, number: int, level: int, bits: int) -> int | None:
         """Frame ``number``, coded at ``level``, takes ``bits``, its whole packet counted.
@@ -177,17 +177,20 @@ class RateController:
 
     def _budgeted(self, number: int) -> int:
         """The base by which the frames ahead take what the average leaves them."""
-        known = self._all_known and self._frames is not None
-        end = max(self._frames, number + 1) if known else self._end(number)
+        if self._all_known and self._frames is not None:
+            end = of = self._frames
+        else:
+            end = self._end(number)
+            of = max(end - number, min(self._frames or 0, 3 * WINDOW))
         budget = end * self._per_frame - self._spent
-        scale = max(end - number, self._frames or 0) * self._per_frame
+        scale = of * self._per_frame  # what a miss is measured by
         low, high = 0, MAX_QUALITY
         if number > 0:
             miss = self.model.total(number, end, self.base) - budget
             if abs(miss) <= TOLERANCE * scale:
                 return self.base
-            step = STEP_INTRA if self.order.kind(number) == 0 else STEP
-            step *= HURRY if abs(miss) > FAR * scale else 1
+            step = 1 + int(abs(miss) / (PACE * scale))
+            step = min(step, STEP) if self.order.kind(number) else STEP_INTRA
             low, high = max(low, self.base - step), min(high, self.base + step)
         choices = range(low, high + 1)
         totals = [self.model.total(number, end, base) for base in choices]
@@ -201,10 +204,10 @@ class RateController:
     def _planned(self, number: int) -> int:
         """The base, at most the present one, by which the buffer will hold the frames ahead."""
         end = self._end(number)
-        for base in range(self.base, max(self.base - STEP * HURRY, 0), -1):
+        for base in range(self.base, max(self.base - STEP, 0), -1):
             if self._highest(number, end, base) <= PLANNED * self.bucket.size:
                 return base
-        return max(self.base - STEP * HURRY, 0)
+        return max(self.base - STEP, 0)
 
     def _highest(self, number: int, end: int, base: int) -> float:
         """How full the bucket is to get by the frames ``number`` .. ``end - 1``."""

@@ -38,7 +38,7 @@ class Curve:
 INTRA = Curve(start=-3.14, slope=0.0933, bend=0.00105)
 INTER = Curve(start=-5.89, slope=0.1348, bend=0.00158)
 
-OWN, SHARED = 0.5, 0.25
+OWN, SHARED = 0.3, 0.1
 """How far one frame moves the content of its own kind, and that of the other kinds of P frames."""
 OWN_AFTER_PASS, SHARED_AFTER_PASS = 0.2, 0.1
 """The same where a first pass knows each frame's content, and only the curves' error is learned."""

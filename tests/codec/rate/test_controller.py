@@ -85,6 +85,7 @@ def code(
     quality: int = 32,
     frames: int = FRAMES,
     known: bool = True,
+    promised: int | None = None,
 ) -> Run:
     """Code a clip as a session does: a trial of the first frames or a first pass, then all."""
     order = order_of(period)
@@ -95,7 +96,7 @@ def code(
         fps=FPS,
         pixels=PIXELS,
         quality=quality,
-        frames=frames if known or target.two_pass else None,
+        frames=promised or (frames if known or target.two_pass else None),
         fixed=184,
         first_pass=passed,
     )
@@ -141,15 +142,16 @@ def reachable(content: Content, target: RateTarget, period: int) -> bool:
     """Whether every part of the clip between two changes can have the rate, with some to spare.
 
     What lies ahead is not known to one pass: it cannot save for a part that takes more than the
-    rate at any quality, nor repay what a change took where quality is at its end already.
+    rate at any quality, nor repay what a change took where quality is at its end already. The
+    frame of the change itself is left out: it may be like an I frame.
     """
     order = order_of(period)
-    edges = [0, *sorted(content.changes), FRAMES]
+    edges = [-1, *sorted(content.changes), FRAMES]
     low, high = content.constant(6, order), content.constant(56, order)
     for first, end in zip(edges, edges[1:], strict=False):
-        share = target.bitrate / FPS * (end - first)
-        least, most = (sum(f.bits for f in one[first:end]) for one in (low, high))
-        if not least < 0.85 * share < share < 0.85 * most:
+        share = target.bitrate / FPS * (end - first - 1)
+        least, most = (sum(f.bits for f in one[first + 1 : end]) for one in (low, high))
+        if share and not least < 0.85 * share < share < 0.85 * most:
             return False
     return True
 
@@ -194,6 +196,21 @@ def test_the_average_is_met_where_the_end_is_not_known(content, rate, period):
     assume(reachable(content, target, period))
     run = code(content, target, period, frames=288, known=False)
     assert abs(run.rate / rate - 1) <= 0.05, run.bases
+
+
+def test_every_ten_seconds_of_a_long_video_have_the_rate_in_one_pass():
+    content = Content(13.5, 10.5, noise=0.1, changes={700: 1.5, 1500: -1.0})
+    run = code(content, RateTarget(bitrate=500e3), frames=2400)
+    for first in range(0, 2400, 300):
+        assert sum(run.bits[first : first + 300]) / 10 == pytest.approx(500e3, rel=0.1), first
+    assert run.rate == pytest.approx(500e3, rel=0.01)
+
+
+@pytest.mark.parametrize("promised", [40, 400])
+def test_a_wrong_number_of_frames_does_little(promised):
+    content = Content(13.5, 10.5, noise=0.1)
+    run = code(content, RateTarget(bitrate=500e3), promised=promised)
+    assert run.rate == pytest.approx(500e3, rel=0.05)
 
 
 @settings(max_examples=150, deadline=None)

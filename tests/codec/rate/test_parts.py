@@ -10,7 +10,7 @@ from codec.bitstream import header
 from codec.errors import ConfigError
 from codec.rate import CodedFrame, FrameOrder, RateTarget, bits_per_second, order
 from codec.rate.bucket import START, LeakyBucket
-from codec.rate.model import INTER, INTRA, MAX_SURPRISE, RateModel
+from codec.rate.model import INTER, INTRA, MAX_SURPRISE, OWN, RateModel
 
 ORDER = FrameOrder(4, 2, lambda base, since: base)
 PIXELS = 96 * 64
@@ -74,7 +74,7 @@ def test_the_first_frame_of_a_kind_is_believed_and_later_ones_smoothed():
     model.learn(0, 20, 5000)
     assert model.bits(0, 20) == pytest.approx(5000)
     model.learn(4, 20, 100 + 4900 * 2)
-    assert model.bits(0, 20) == pytest.approx(100 + 4900 * 2**0.5)
+    assert model.bits(0, 20) == pytest.approx(100 + 4900 * 2**OWN)
     # The first P frame speaks for both kinds, and not for I frames.
     model.learn(1, 10, 1100)
     assert model.bits(1, 10) == pytest.approx(model.bits(2, 10)) == pytest.approx(1100)
@@ -87,7 +87,7 @@ def test_a_flash_teaches_little():
     for number in (1, 2):
         model.learn(number, 10, 1000)
     model.learn(3, 10, 1000 * 2**10)
-    assert model.bits(3, 10) == pytest.approx(1000 * 2 ** (MAX_SURPRISE / 2))
+    assert model.bits(3, 10) == pytest.approx(1000 * 2 ** (OWN * MAX_SURPRISE))
 
 
 def test_a_first_pass_says_each_frames_bits():
