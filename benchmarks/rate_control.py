@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kernel_tables import between
+from codec.bitstream.packets import frame_packet_bytes
+from codec.frame_encoder import RANS_END_BYTES
 from codec.rate import RateTarget, bits_per_second
 
 PAGE = Path(__file__).parents[1] / "docs" / "rate_control.md"
@@ -33,6 +35,7 @@ BEGIN = "<!-- rate control: begin (python -m benchmarks.rate_control --document)
 END = "<!-- rate control: end -->"
 CURVE_QUALITIES = (12, 24, 36, 48, 60)
 CURVE_FRAMES, CURVE_PERIOD = 17, 8
+FIXED_BYTES = frame_packet_bytes(RANS_END_BYTES, digests=False)
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def curves(clips: Clips, paths: Iterable[Path]) -> list[str]:
             for frame in report.frames:
                 phase = (frame["index"] % CURVE_PERIOD - 1) % phases
                 kind = (path.name, phase if frame["type"] == "P" else -1)
-                bits = math.log2(8 * frame["bytes"] / pixels)
+                bits = math.log2(8 * (frame["bytes"] - FIXED_BYTES) / pixels)
                 found[frame["type"]].append((kind, frame["quality"], bits))
     lines = []
     for name, points in found.items():
