@@ -30,7 +30,8 @@ from codec.bitstream.packets import frame_packet_bytes
 from codec.frame_encoder import RANS_END_BYTES
 from codec.rate import RateTarget, bits_per_second
 
-PAGE = Path(__file__).parents[1] / "docs" / "rate_control.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "rate_control.md"
 BEGIN = "<!-- rate control: begin (python -m benchmarks.rate_control --document) -->"
 END = "<!-- rate control: end -->"
 CURVE_QUALITIES = (12, 24, 36, 48, 60)
@@ -122,7 +123,7 @@ class Clips:
 def controller_digest() -> str:
     """Names the sources of the rate control: other ones are measured anew."""
     digest = hashlib.blake2b(digest_size=4)
-    for path in sorted((PAGE.parents[1] / "codec" / "rate").glob("*.py")):
+    for path in sorted((ROOT / "codec" / "rate").glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -48,4 +48,5 @@ def test_curves_are_of_both_types(clip, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["I", "P"]
     for line in lines:
-        assert float(line.split("slope ")[1].split(",")[0]) > 0
+        slope, bend = (float(line.split(f"{name} ")[1].split(",")[0]) for name in ("slope", "bend"))
+        assert 0.02 < slope - 35 * bend < 0.3  # in the middle of the indices
