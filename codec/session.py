@@ -19,8 +19,10 @@ from codec.bitstream.container import ContainerReader, ContainerWriter
 from codec.bitstream.header import MAX_INTRA_PERIOD, MAX_QUALITY, SequenceHeader
 from codec.bitstream.packets import Packet, PacketType, frame_digest
 from codec.errors import BitstreamError, ConfigError, LgmcError, ModelError
+from codec.frame_encoder import FrameEncoder
 from codec.models import Model, available, load
-from codec.video.colour import frame_to_rgb, rgb_to_frame
+from codec.rate import Outcome, RateTarget
+from codec.video.colour import rgb_to_frame
 from codec.video.format import Frame, VideoFormat
 from codec.video.reader import VideoReader, open_reader
 from codec.video.target import FileTarget
@@ -39,9 +41,10 @@ class EncodeReport:
         model, quality, intra_period: as the stream's header states them.
         width, height, fps: of the video.
         bytes: of the file, everything included.
-        seconds: from the first frame to the last, model loading not counted.
+        seconds: from the first frame to the last, model loading not counted, every pass counted.
         coding_seconds: of these, spent in the network and the entropy coder.
         frames: per frame ``index``, ``type`` ("I" or "P"), ``quality``, ``bytes`` (of its packet).
+        outcome: what came of the rate that was asked for; None where none was.
     """
 
     model: str
@@ -54,6 +57,7 @@ class EncodeReport:
     seconds: float = 0.0
     coding_seconds: float = 0.0
     frames: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Outcome | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
@@ -84,6 +88,7 @@ def encode(
     model: ModelLike = "lite",
     quality: int = 32,
     intra_period: int = 32,
+    rate: RateTarget | None = None,
     frames: int | None = None,
     recon: str | os.PathLike | None = None,
     digests: bool = True,
@@ -100,6 +105,9 @@ def encode(
         model: a name, a model file, or what ``codec.load`` returned.
         quality: 0 (smallest) .. 63 (best).
         intra_period: frames from one I frame to the next; 0: only the first is one.
+        rate: bit rates to meet, by the quality of each frame (docs/rate_control.md). ``quality`` is
+            then where the search for it begins, or the most where no average is asked for. A rate
+            that cannot be met is no error: the report's ``outcome`` says so.
         frames: encode the first so many.
         recon: where to write the pictures that a decoder will give.
         digests: write 8 bytes a frame by which a decoder can check its pictures.
@@ -115,6 +123,8 @@ def encode(
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(source, frames, reader_options))
         _check_not_itself(source, target)
+        if rate is not None and rate.two_pass:
+            _check_readable_twice(source)
         loaded = _loaded(model, device)
         form = reader.format
         header = SequenceHeader(
@@ -138,21 +148,24 @@ def encode(
         stream = stack.enter_context(_whole_file(target))
         writer = ContainerWriter(stream, header)
         shown = stack.enter_context(open_writer(recon, form)) if recon is not None else None
-        coder = FrameCoder(loaded.codec, form.height, form.width)
+        coder = FrameEncoder(loaded.codec, header, device)
         started = time.perf_counter()
-        for number, frame in enumerate(reader):
-            since_intra = number % intra_period if intra_period else number
-            intra = since_intra == 0
-            level = loaded.codec.frame_quality(quality, since_intra)
-            rgb = frame_to_rgb(frame, form, device).clamp(0, 1)
-            begun = time.perf_counter()
-            payload, decoded = coder.encode(rgb, intra, level)
-            report.coding_seconds += time.perf_counter() - begun
-            planes = rgb_to_frame(decoded, form) if digests or shown is not None else None
+        sequence: Iterable[Frame] = reader
+        if rate is not None and rate.two_pass:
+            progress, of_first = _two_passes(progress)
+            with _reader(source, frames, reader_options) as first:
+                coder.first_pass(_counted(first, of_first))
+        if rate is not None:
+            sequence = coder.control(rate, reader, reader.frame_count)
+        for number, frame in enumerate(sequence):
+            coded = coder.encode(number, frame)
+            report.coding_seconds = coder.seconds
+            seen = digests or shown is not None
+            planes = rgb_to_frame(coded.picture, form) if seen else None
             packet = Packet(
-                PacketType.INTRA if intra else PacketType.INTER,
-                payload,
-                level,
+                PacketType.INTRA if coded.intra else PacketType.INTER,
+                coded.stream,
+                coded.quality,
                 frame_digest(planes) if digests else None,
             )
             placement = writer.write(packet)
@@ -161,8 +174,8 @@ def encode(
             report.frames.append(
                 {
                     "index": number,
-                    "type": "I" if intra else "P",
-                    "quality": level,
+                    "type": "I" if coded.intra else "P",
+                    "quality": coded.quality,
                     "bytes": placement.total_bytes,
                 }
             )
@@ -171,7 +184,42 @@ def encode(
                 progress(number + 1, reader.frame_count)
         writer.close()
         report.bytes = writer.offset
+        report.outcome = coder.outcome(8 * writer.offset)
     return report
+
+
+def _two_passes(progress: Progress | None) -> tuple[Progress | None, Progress | None]:
+    """Progress of the second pass and of the first, each counted as half of the work."""
+    if progress is None:
+        return None, None
+    first_done = 0
+
+    def first(done: int, total: int | None) -> None:
+        nonlocal first_done
+        first_done = done
+        progress(done, total and 2 * total)
+
+    def second(done: int, total: int | None) -> None:
+        progress(first_done + done, 2 * first_done)
+
+    return second, first
+
+
+def _counted(reader: VideoReader, progress: Progress | None) -> Iterator[Frame]:
+    """The reader's frames; ``progress`` is told when the next one is asked for."""
+    for number, frame in enumerate(reader):
+        yield frame
+        if progress is not None:
+            progress(number + 1, reader.frame_count)
+
+
+def _check_readable_twice(source: Any) -> None:
+    if not isinstance(source, (str, os.PathLike)) or not (
+        os.path.isfile(source) or os.path.isdir(source)
+    ):
+        raise ConfigError(
+            "two passes read the video twice: name a file or a folder, or leave out --two-pass"
+        )
 
 
 class Decoding:

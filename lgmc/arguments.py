@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from codec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from codec.rate import RateTarget
 
 PIX_FMTS = ("yuv420p", "yuv444p", "yuv420p10le", "yuv444p10le")
 
@@ -50,6 +54,27 @@ def rate(text: str) -> Fraction:
     return value.limit_denominator(1001) if "." in text else value
 
 
+def bitrate(text: str) -> float:
+    """An argparse type: ``800k``, ``1.5M`` or ``1200000`` bits a second."""
+    from codec.rate import bits_per_second
+
+    try:
+        return bits_per_second(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a duration above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} s is not above 0")
+    return value
+
+
 def add_coding(parser: argparse.ArgumentParser) -> None:
     """--quality, --intra-period, --frames."""
     parser.add_argument(
@@ -69,6 +94,51 @@ def add_coding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", type=integer(1), metavar="N", help="only the first N frames of the input"
     )
+
+
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """--bitrate, --max-bitrate, --buffer, --two-pass."""
+    group = parser.add_argument_group(
+        "meeting a bit rate",
+        "R is in bits a second, such as 800k or 1.5M. Where it cannot be met, the stream is "
+        "whole all the same, a line says by how much, and the exit code is 3.",
+    )
+    group.add_argument(
+        "--bitrate",
+        type=bitrate,
+        metavar="R",
+        help="average of the file; --quality is where the search begins",
+    )
+    group.add_argument(
+        "--max-bitrate",
+        type=bitrate,
+        metavar="R",
+        help="drain the buffer at this rate (default --bitrate, and no buffer in two passes); "
+        "without --bitrate, --quality is kept unless the buffer forbids",
+    )
+    group.add_argument(
+        "--buffer",
+        type=seconds,
+        metavar="SECONDS",
+        help="size of the buffer that no frame may overflow (default 1)",
+    )
+    group.add_argument(
+        "--two-pass",
+        action="store_true",
+        help="code the video twice, for an even quality at the average --bitrate",
+    )
+
+
+def rate_target(args: argparse.Namespace) -> RateTarget | None:
+    """What ``add_rate`` asks for, None where that is nothing.
+
+    Raises:
+        ConfigError: two of its options do not go together.
+    """
+    from codec.rate import RateTarget
+
+    given = (args.bitrate, args.max_bitrate, args.buffer, args.two_pass)
+    return RateTarget(*given) if any(given) else None
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 IN is anything FFmpeg reads, a .y4m, a raw .yuv (with --size, --fps and --pix-fmt), a folder of
 images, or - for y4m on standard input. The file appears under its name when it is whole.
+docs/rate_control.md tells how a bit rate is met.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec.errors import ConfigError
-from lgmc.arguments import add_coding, add_machine, add_reading, apply_machine, reader_options
+from lgmc.arguments import (
+    add_coding,
+    add_machine,
+    add_rate,
+    add_reading,
+    apply_machine,
+    rate_target,
+    reader_options,
+)
+from lgmc.failures import complain
 from lgmc.progress import Progress
 from lgmc.wording import bit_rate, bits_per_pixel, count, speed
 
@@ -20,6 +30,8 @@ if TYPE_CHECKING:
     from codec.session import EncodeReport
 
 EXTENSION = ".lgmc"
+RATE_MISSED = 3
+"""Exit code: the stream is whole, and does not meet the rate or the buffer that was asked for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="lite", metavar="NAME|FILE", help="see `lgmc models` (default lite)"
     )
     add_coding(parser)
+    add_rate(parser)
     parser.add_argument(
         "--recon", metavar="FILE", help="also write what a decoder will show (.y4m, .yuv, folder)"
     )
@@ -46,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     check_target(args.target)
     if args.recon == "-" and args.json:
         raise ConfigError("--json and --recon - both want standard output; give --recon a file")
+    rate = rate_target(args)
     apply_machine(args)
     from codec.session import encode
 
@@ -56,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             model=args.model,
             quality=args.quality,
             intra_period=args.intra_period,
+            rate=rate,
             frames=args.frames,
             recon=args.recon,
             digests=not args.no_digests,
@@ -67,7 +82,10 @@ def run(args: argparse.Namespace) -> int:
         print(report.to_json())
     else:
         print(summary(args.target, report), file=sys.stderr if args.recon == "-" else sys.stdout)
-    return 0
+    misses = report.outcome.misses if report.outcome else ()
+    for miss in misses:
+        complain(f"{args.target} is whole, but {miss}")
+    return RATE_MISSED if misses else 0
 
 
 def check_target(target: str) -> None:
@@ -86,5 +104,17 @@ def summary(target: str, report: EncodeReport) -> str:
         f"{target}: {count(frames, 'frame')} of {report.width}x{report.height}, "
         f"{report.bytes:,} bytes, "
         f"{bits_per_pixel(report.bytes, frames, report.width, report.height)}, "
-        f"{bit_rate(report.bytes, frames, report.fps)}, {speed(frames, report.seconds)}"
+        f"{bit_rate(report.bytes, frames, report.fps)}, {_qualities(report)}"
+        f"{speed(frames, report.seconds)}"
     )
+
+
+def _qualities(report: EncodeReport) -> str:
+    """What rate control chose: ``quality 22..41, buffer up to 83 %, ``; empty without it."""
+    if report.outcome is None:
+        return ""
+    chosen = [frame["quality"] for frame in report.frames]
+    text = f"quality {min(chosen)}..{max(chosen)}, "
+    if report.outcome.peak is not None:
+        text += f"buffer up to {report.outcome.peak:.0%}, "
+    return text

@@ -122,9 +122,12 @@ def _describe_types(report: StreamReport) -> list[str]:
     lines = []
     for letter, (number, size) in report.by_type().items():
         mean = size / number
+        qualities = [frame.quality for frame in report.frames if frame.type == letter]
+        low, high = min(qualities), max(qualities)
         lines.append(
             f"  {count(number, f'{letter} frame')}, {mean:,.0f} bytes each, "
-            f"{8 * mean / pixels:.4f} bit/pixel"
+            f"{8 * mean / pixels:.4f} bit/pixel, "
+            + (f"quality {low}" if low == high else f"quality {low} .. {high}")
         )
     return lines
 

@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     0: done. 1: a user's error, said in one line on stderr. 2: wrong arguments (raised as SystemExit
-    by argparse). 130, 143: stopped by Ctrl-C or by a TERM signal. 141: the reader of our standard
-    output went away. Faults of ours leave as the exception they are.
+    by argparse). 3: a stream was written, but not at the rate that was asked for. 130, 143: stopped
+    by Ctrl-C or by a TERM signal. 141: the reader of our standard output went away. Faults of ours
+    leave as the exception they are.
     """
     return guarded(lambda: _run(arguments))
 

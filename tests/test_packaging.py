@@ -30,6 +30,7 @@ ROOMS = {
     "session": 9,
     "training": 9,
     "models": 8,
+    "frame_encoder": 8,
     "video_codec": 7,
     "inter": 6,
     "intra": 6,
@@ -47,6 +48,7 @@ ROOMS = {
     "video": 2,
     "config": 1,
     "drawing": 0,
+    "rate": 1,
     "memory": 0,
     "errors": 0,
 }

@@ -137,6 +137,12 @@ def pack_packet(packet: Packet, *, digests: bool, limit: int) -> tuple[bytes, in
     return covered + struct.pack("<I", zlib.crc32(covered)), len(head)
 
 
+def frame_packet_bytes(stream_bytes: int, *, digests: bool) -> int:
+    """Bytes of the packet of a frame whose rANS stream has ``stream_bytes``."""
+    payload = 1 + stream_bytes
+    return 1 + len(pack_varint(payload)) + payload + DIGEST_BYTES * digests + CRC_BYTES
+
+
 def read_packet(source: ByteSource, *, digests: bool, limit: int) -> tuple[Packet, int]:
     """Read one packet and check it.
 

@@ -30,7 +30,13 @@ def parse(*words):
         (("encode", "a.yuv", "b.lgmc", "--fps", "0"), "not above 0"),
         (("encode", "a.yuv", "b.lgmc", "--fps", "1/0"), "not a frame rate"),
         (("encode", "a.yuv", "b.lgmc", "--pix-fmt", "rgb24"), "invalid choice"),
-        (("encode", "a.yuv", "b.lgmc", "--bitrate", "500k"), "unrecognized"),
+        (("encode", "a.yuv", "b.lgmc", "--bitrate", "fast"), "not a bit rate such as 800k"),
+        (("encode", "a.yuv", "b.lgmc", "--bitrate", "0"), "not a bit rate"),
+        (("encode", "a.yuv", "b.lgmc", "--bitrate", "5m"), "not a bit rate"),
+        (("encode", "a.yuv", "b.lgmc", "--max-bitrate", "-5k"), "expected one argument"),
+        (("encode", "a.yuv", "b.lgmc", "--buffer", "0"), "not above 0"),
+        (("encode", "a.yuv", "b.lgmc", "--buffer", "long"), "not a number of seconds"),
+        (("encode", "a.yuv", "b.lgmc", "--bit-rate", "500k"), "unrecognized"),
         (("decode", "a.lgmc"), "OUT"),
         (("decode", "a.lgmc", "b.y4m", "--threads", "0"), "0 is not 1 or more"),
     ],
@@ -48,6 +54,14 @@ def test_what_the_arguments_become():
     assert (args.model, args.quality, args.intra_period) == ("lite", 32, 32)
     assert parse("encode", "a", "b", "--fps", "29.97").fps == Fraction(2997, 100)
     assert parse("encode", "a", "b", "--fps", "23.976").fps == Fraction(2997, 125)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [("800k", 800e3), ("1.5M", 1.5e6), ("5K", 5e3), (".2M", 2e5), ("64000", 64e3), ("2G", 2e9)],
+)
+def test_bit_rates_are_read_as_ffmpeg_reads_them(text, bits):
+    assert parse("encode", "a", "b", "--bitrate", text).bitrate == pytest.approx(bits)
 
 
 @pytest.mark.parametrize("verb", VERBS)
