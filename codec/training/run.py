@@ -35,8 +35,8 @@ from codec.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from codec.training.data import Batch, ClipSampler, find_clips, known_motion, split
-from codec.training.known_motion import move_frames
+from codec.training.data import Batch, ClipSampler, find_clips, split
+from codec.training.known_motion import move_frames, move_photographs
 from codec.training.log import Log
 from codec.training.look import look
 from codec.training.resident import ResidentSampler
@@ -251,7 +251,7 @@ class _Steps(torch.utils.data.Dataset):
         data = self.config.data
         batch, crop = stage.batch or data.batch, stage.crop or data.crop
         if stage.loss == "flow" and data.known_motion == "photographs":
-            return known_motion(self.config.seed, step, batch, crop)
+            return move_photographs(self.config.seed, step, batch, crop)
         if stage.loss == "flow":
             frames = self.sampler.batch(step, batch, 1, crop)[:, 0]
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
