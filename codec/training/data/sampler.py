@@ -1,15 +1,18 @@
 """Random crops of random clips, a function of the seed and the step's number alone."""
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from codec.config import AugmentConfig
 from codec.entropy.gains import QUALITIES
 from codec.errors import ConfigError
 from codec.training.data.clips import Clip
+from codec.training.data.shrink import shrink
 
 
 class Batch(NamedTuple):
@@ -37,6 +40,8 @@ class Cut(NamedTuple):
         clip: number of the clip.
         start, top, left: first frame and upper left corner; the corner is even.
         flips: of time, rows and columns.
+        every: frames from one that is taken to the next.
+        side: pixels that are cut out, even, and then scaled down to the crop; None: the crop's.
     """
 
     clip: int
@@ -44,14 +49,34 @@ class Cut(NamedTuple):
     top: int
     left: int
     flips: tuple[bool, bool, bool]
+    every: int = 1
+    side: int | None = None
 
 
 class ClipSampler:
-    """Random crops of random clips, a function of (seed, step)."""
+    """Random crops of random clips, a function of (seed, step).
 
-    def __init__(self, clips: Sequence[Clip], seed: int):
+    Args:
+        clips: a sample lies within one of a clip's shots.
+        seed: of the run.
+        augment: what else is done to samples.
+        order: ``random``: any clip for any sample; ``epochs``: every clip that is able once, in an
+            order of the epoch's, before any comes again. Stages count on: which epoch a step is
+            in depends on the samples of a batch.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        seed: int,
+        augment: AugmentConfig | None = None,
+        order: Literal["random", "epochs"] = "random",
+    ):
         self.clips = clips
         self.seed = seed
+        self.augment = augment or AugmentConfig()
+        self.order = order
+        self._ables: dict[tuple[int, int], list[int]] = {}
 
     def draw(self, step: int, batch: int, frames: int, crop: int) -> list[Cut]:
         """What the batch of a step is cut from.
@@ -61,7 +86,8 @@ class ClipSampler:
         """
         able = self._able(frames, crop)
         random = np.random.default_rng([self.seed, step])
-        return [self._cut(random, able, frames, crop) for _ in range(batch)]
+        first = step * batch
+        return [self._cut(random, able, first + i, frames, crop) for i in range(batch)]
 
     def batch(self, step: int, batch: int, frames: int, crop: int) -> Tensor:
         """[B, T, 3, crop, crop] RGB in [0, 1], flipped and reversed in time at random.
@@ -90,9 +116,9 @@ class ClipSampler:
         for sample in range(batch):
             number, place = divmod(done + sample * links // batch, links)
             random = np.random.default_rng([self.seed, first, sample, number])
-            cut = self._cut(random, able, chain + 1, crop)
+            cut = self._cut(random, able, number * batch + sample, chain + 1, crop)
             back = cut.flips[0]  # in time: the chain then begins at the cut's last frame
-            behind = (links - 1 - place if back else place) * (frames - 1)
+            behind = (links - 1 - place if back else place) * (frames - 1) * cut.every
             cuts.append(cut._replace(start=cut.start + behind))
             begins.append(place == 0 or done == 0)
             # Every batch covers the range, every sample comes by all of it.
@@ -105,26 +131,70 @@ class ClipSampler:
         """The samples [B, T, 3, crop, crop] RGB in [0, 1], turned round as their cuts say."""
         samples = []
         for cut in cuts:
-            x = self.clips[cut.clip].read(cut.start, frames, cut.top, cut.left, crop)
+            side = cut.side or crop
+            clip = self.clips[cut.clip]
+            x = clip.read(cut.start, frames, cut.top, cut.left, side, cut.every)
+            if side != crop:
+                x = shrink(x, crop)
             axes = [axis for axis, flip in zip((0, 2, 3), cut.flips, strict=True) if flip]
             samples.append(x.flip(axes))
         return torch.stack(samples)
 
     def _able(self, frames: int, crop: int) -> list[int]:
-        able = [
-            number
-            for number, clip in enumerate(self.clips)
-            if clip.frames >= frames and min(clip.height, clip.width) >= crop
-        ]
+        """The clips with a shot that is long and large enough."""
+        able = self._ables.get((frames, crop))
+        if able is None:
+            able = [
+                number
+                for number, clip in enumerate(self.clips)
+                if _longest(clip) >= frames and min(clip.height, clip.width) >= crop
+            ]
+            self._ables[frames, crop] = able
         if not able:
             raise ConfigError(f"no clip has {frames} frames of at least {crop}x{crop} pixels")
         return able
 
-    def _cut(self, random: np.random.Generator, able: list[int], frames: int, crop: int) -> Cut:
-        number = able[random.integers(len(able))]
+    def _cut(
+        self, random: np.random.Generator, able: list[int], place: int, frames: int, crop: int
+    ) -> Cut:
+        """The sample of a number, ``place``; what is not asked for draws nothing."""
+        if self.order == "epochs":
+            epoch, rank = divmod(place, len(able))
+            number = able[_shuffled(self.seed, epoch, len(able))[rank]]
+        else:
+            number = able[random.integers(len(able))]
         clip = self.clips[number]
-        start = int(random.integers(clip.frames - frames + 1))
-        top = 2 * int(random.integers((clip.height - crop) // 2 + 1))
-        left = 2 * int(random.integers((clip.width - crop) // 2 + 1))
+        every = 1
+        if self.augment.rate and random.random() < self.augment.rate:
+            every = min(int(random.integers(2, 4)), (_longest(clip) - 1) // max(frames - 1, 1))
+            every = max(every, 1)
+        side = crop
+        if self.augment.scale and random.random() < self.augment.scale:
+            largest = min(crop * random.uniform(1, 2), clip.height, clip.width)
+            side = max(int(largest) // 2 * 2, crop)
+        start = _start(random, clip, (frames - 1) * every + 1)
+        top = 2 * int(random.integers((clip.height - side) // 2 + 1))
+        left = 2 * int(random.integers((clip.width - side) // 2 + 1))
         flips = tuple(bool(random.random() < chance) for chance in (0.5, 0.25, 0.5))
-        return Cut(number, start, top, left, flips)
+        return Cut(number, start, top, left, flips, every, None if side == crop else side)
+
+
+def _longest(clip: Clip) -> int:
+    return max(shot.frames for shot in clip.shots)
+
+
+def _start(random: np.random.Generator, clip: Clip, frames: int) -> int:
+    """Where ``frames`` frames begin: any place in any shot that they fit in, all alike."""
+    room = [max(shot.frames - frames + 1, 0) for shot in clip.shots]
+    place = int(random.integers(sum(room)))
+    for shot, starts in zip(clip.shots, room, strict=True):
+        if place < starts:
+            return shot.first + place
+        place -= starts
+    raise AssertionError("the places of all shots were counted")
+
+
+@functools.lru_cache(maxsize=4)
+def _shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch's clips, a permutation of 0..count-1."""
+    return np.random.default_rng([seed, epoch, 2]).permutation(count)

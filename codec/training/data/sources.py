@@ -1,89 +1,47 @@
-"""Finds the clips under the configured paths, and holds some of them out."""
+"""Finds videos and folders of frames under a path, before anything of them is decoded."""
 
-import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-from codec.config import DataConfig
-from codec.errors import ConfigError
-from codec.training.data.cache import cached
-from codec.training.data.clips import Clip, FolderClip
+from typing import NamedTuple
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".ts", ".m4v"}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
-def find_clips(data: DataConfig, cache: Path) -> list[Clip]:
-    """All clips under the configured paths, in an order that does not depend on the disk.
+class Source(NamedTuple):
+    """A clip before it is decoded: a video file, or a folder of frames where ``files`` are."""
 
-    Raises:
-        ConfigError: a path holds no clip.
+    name: str
+    path: Path
+    files: tuple[Path, ...] = ()
+
+
+def find_sources(root: Path) -> list[Source]:
+    """The videos and folders of frames under a path, in an order that does not depend on the disk.
+
+    Of a Vimeo-90k root the clips of its training list.
     """
-    clips: list[Clip] = []
-    for text in data.paths:
-        root = Path(text).expanduser()
-        found = _clips_under(root, cache)
-        if not found:
-            raise ConfigError(
-                f"{root}: no video, no folder of frames and no Vimeo-90k there; "
-                "set training.data.paths"
-            )
-        clips += found
-    if data.synthetic:
-        clips += _synthetic_clips(cache)
-    if not clips:
-        raise ConfigError("training.data.paths is empty: name videos or folders to train on")
-    return clips
-
-
-def split(clips: list[Clip], holdout: float) -> tuple[list[Clip], list[Clip]]:
-    """Training and held-out clips; which is which depends on the names alone."""
-    count = min(round(holdout * len(clips)), len(clips) - 1)
-    ranked = sorted(clips, key=lambda c: hashlib.sha256(c.name.encode()).hexdigest())
-    held = {id(clip) for clip in ranked[:count]}
-    return [c for c in clips if id(c) not in held], [c for c in clips if id(c) in held]
-
-
-def _clips_under(root: Path, cache: Path) -> list[Clip]:
     if root.is_file():
-        return [cached(root, cache)]
+        return [Source(root.name, root)]
     if (root / "sequences").is_dir() and (root / "sep_trainlist.txt").is_file():
         names = (root / "sep_trainlist.txt").read_text().split()
-        return [clip for name in names if (clip := _folder(root / "sequences" / name))]
-    clips: list[Clip] = []
+        return [one for name in names if (one := _folder(root / "sequences" / name))]
+    sources: list[Source] = []
+    if not root.is_dir():
+        return sources
     for folder in [root, *sorted(p for p in root.rglob("*") if p.is_dir())]:
-        clip = _folder(folder)
-        if clip:
-            clips.append(clip)
+        one = _folder(folder)
+        if one:
+            sources.append(one)
         videos = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
-        with ThreadPoolExecutor() as pool:  # decoders work outside the interpreter's lock
-            clips += pool.map(lambda video: cached(video, cache), videos)
-    return clips
+        sources += [Source(video.name, video) for video in videos]
+    return sources
 
 
-def _folder(folder: Path) -> FolderClip | None:
-    from PIL import Image
-
+def _folder(folder: Path) -> Source | None:
     if not folder.is_dir():
         return None
     files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         return None
     files.sort(key=lambda p: (len(p.stem), p.stem))
-    with Image.open(files[0]) as image:
-        width, height = image.size
-    return FolderClip(f"{folder.parent.name}/{folder.name}", files, height, width)
-
-
-def _synthetic_clips(cache: Path) -> list[Clip]:
-    """A few clips with known motion, so that a run needs nothing from outside."""
-    from codec.video.synthetic import write_synthetic
-
-    clips: list[Clip] = []
-    cache.mkdir(parents=True, exist_ok=True)
-    for kind in ("pan", "zoom", "rotation", "occluder", "layers"):
-        file = cache / f"synthetic-{kind}.y4m"
-        if not file.exists():
-            write_synthetic(kind, file, width=192, height=160, frames=12, seed=1)
-        clips.append(cached(file, cache))
-    return clips
+    return Source(f"{folder.parent.name}/{folder.name}", folder, tuple(files))
