@@ -74,7 +74,6 @@ class TrainingRun:
         if share is None:
             cache = self.config.data.cache or folder.parent / "cache"
             self.clips, self.held_out, self.filtered = load_clips(self.config.data, Path(cache))
-            print(f"data: {len(self.clips)} clips, {self.filtered.line()}")
             self.sampler = self._sampler()
         else:
             self.clips, self.held_out, self.sampler = share.clips, share.held_out, share.sampler
@@ -102,6 +101,7 @@ class TrainingRun:
                 held_out=len(self.held_out),
                 config=self.experiment.model_dump(mode="json"),
             )
+            print(f"data: {len(self.clips)} clips, {self.filtered.line()}")
             log.event("data", step=self.step, **self.filtered.record())
             batches = iter(self._loader(end))
             row = -1
