@@ -12,6 +12,8 @@ from codec.training.data.measures import Measures
 WINDOW = 8
 # A frame repeats the one before where they differ by less than this share of the mean round it.
 REPEATED = 0.1
+# Across a cut, frames further apart stay as different as those beside it, by this share.
+APART = 0.75
 # Least medians that a ratio is taken of: where nothing moves, noise is no cut.
 LEAST_DIFFERENCE, LEAST_HISTOGRAM = 0.5, 0.005
 # Names in the log for each reason.
@@ -53,7 +55,7 @@ def find_cuts(figures: Measures, limits: FilterConfig) -> list[int]:
         usual = max(np.median(_around(difference, t)), LEAST_DIFFERENCE)
         usual_histogram = max(np.median(_around(histogram, t)), LEAST_HISTOGRAM)
         if (
-            apart >= 0.5 * difference[t]
+            apart >= APART * difference[t]
             and difference[t] >= limits.cut_ratio * usual
             and histogram[t] >= max(limits.cut_histogram, limits.cut_ratio * usual_histogram)
         ):

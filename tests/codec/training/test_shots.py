@@ -47,9 +47,11 @@ def test_motion_is_no_cut(scenes):
         assert judged(planes(kind, 3)).shots == (Shot(0, 12),), kind
 
 
-def test_a_flash_is_no_cut(scenes):
+@pytest.mark.parametrize("frames", [(6,), (6, 8), (4, 6, 8)])
+def test_flashes_are_no_cuts(scenes, frames):
     rows = scenes[0].copy()
-    rows[6] = 255 - (255 - rows[6]) // 4
+    for frame in frames:
+        rows[frame] = 255 - (255 - rows[frame]) // 4
     figures = measure(rows, FORMAT)
     assert figures.difference[6] > 30 and figures.histogram[6] > 0.3, "it is like nothing round it"
     assert find_cuts(figures, FilterConfig()) == []
