@@ -15,7 +15,7 @@ def shrink(pictures: Tensor, size: int) -> Tensor:
     return weights @ pictures @ weights.T
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def _weights(side: int, size: int) -> Tensor:
     """How much of each pixel [size] is of each of the larger picture's [side]; rows sum to 1."""
     edges = torch.arange(size + 1, dtype=torch.float64) * (side / size)
