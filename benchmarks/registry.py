@@ -72,7 +72,11 @@ class Benchmark:
 
 
 # Suite -> the module that defines ``BENCHMARK``.
-_SUITES = {"codec": "benchmarks.codec_speed", "kernels": "benchmarks.kernels"}
+_SUITES = {
+    "codec": "benchmarks.codec_speed",
+    "kernels": "benchmarks.kernels",
+    "loader": "benchmarks.loader",
+}
 
 
 def suites() -> list[str]:

@@ -223,13 +223,61 @@ class ModelConfig(_Config):
         return self
 
 
+class FilterConfig(_Config):
+    """Where decoded clips are cut and which of their shots are left out of training.
+
+    Differences are mean absolute ones of the luma averaged over cells, in codes of 8 bit
+    (:mod:`codec.training.data.measures`).
+
+    Attributes:
+        cut_difference: frames of two shots differ at least by this,
+        cut_histogram: by this share of the histogram,
+        cut_ratio: and in both by this many times the median of the 16 steps round them.
+        still: a shot whose frames differ by less in the mean is left out.
+        repeats: so is one of which more than this share of the frames repeat the frame before.
+        black: frames without a cell as bright as this belong to no shot.
+        shortest: frames that a shot has at least.
+    """
+
+    cut_difference: float = Field(8.0, ge=0)
+    cut_histogram: float = Field(0.1, ge=0, le=1)
+    cut_ratio: float = Field(2.0, ge=1)
+    still: float = Field(0.2, ge=0)
+    repeats: float = Field(0.15, ge=0, le=1)
+    black: float = Field(24.0, ge=0)
+    shortest: int = Field(4, ge=1)
+
+
+class AugmentConfig(_Config):
+    """Probabilities of what is done to a sample besides cropping, flips and reversing its time.
+
+    Attributes:
+        scale: that its picture is scaled down, by 1 to 2, with an area filter.
+        rate: that only every second or third frame is taken, where the shot is long enough.
+    """
+
+    scale: float = Field(0.0, ge=0, le=1)
+    rate: float = Field(0.0, ge=0, le=1)
+
+
 class DataConfig(_Config):
-    """Where clips come from: any mix of video files, frame folders and Vimeo-90k roots."""
+    """Where clips come from: any mix of video files, frame folders, Vimeo-90k roots and shards.
+
+    Attributes:
+        filter: what is cut and left out of decoded clips; None: nothing.
+        order: ``random`` draws a clip for each sample; in ``epochs`` every clip comes once in turn.
+        resident: keep all clips on the device.
+        workers: processes that make batches ahead; 0: the training process makes each when due.
+        holdout: share of the clips that is set aside for validation.
+    """
 
     paths: tuple[str, ...] = ()
     synthetic: bool = False
     resident: bool = False
     known_motion: Literal["photographs", "frames"] = "photographs"
+    filter: FilterConfig | None = FilterConfig()
+    augment: AugmentConfig = AugmentConfig()
+    order: Literal["random", "epochs"] = "random"
     crop: int = Field(256, ge=64)
     batch: int = Field(4, ge=1)
     cache: str | None = None

@@ -1,8 +1,9 @@
-"""Test sets: which there are, what of them is in a folder, and frames prepared by a named recipe.
+"""Test sets, and clips for training: what is in a folder, frames prepared by a recipe, shards.
 
 lgmc data list                    the sets, their sequences and where they come from
 lgmc data check PATH              what is there, whole and of the right size, and what is missing
 lgmc data prepare SOURCE OUT      a folder of PNG frames of each clip, for lgmc eval --sequences OUT
+lgmc data pack FOLDER -o SHARDS   decoded clips in a few large files, for training.data.paths
 """
 
 from __future__ import annotations
@@ -41,6 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("--frames", type=integer(1), metavar="N", help="the first N of each clip")
     add_reading(prepare)
     prepare.set_defaults(action=_prepare)
+    pack = actions.add_parser("pack", help="decoded clips in a few large files, for training")
+    pack.add_argument(
+        "source", metavar="FOLDER", help="videos, folders of frames, or a Vimeo-90k root"
+    )
+    pack.add_argument("-o", "--out", required=True, metavar="SHARDS", help="a new folder")
+    pack.add_argument(
+        "--chroma",
+        choices=("source", "420"),
+        default="source",
+        help="420: all as 8-bit 4:2:0 BT.709, as training.data.resident needs; default source",
+    )
+    pack.add_argument(
+        "--shard-size", type=integer(1), default=4000, metavar="MB", help="default 4000"
+    )
+    pack.set_defaults(action=_pack)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,4 +123,29 @@ def _prepare(args: argparse.Namespace) -> int:
     )
     count = len(prepared.sequences)
     print(f"{args.out}: {count} sequence(s) by {args.recipe}: {RECIPES[args.recipe]}")
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from codec.errors import ConfigError
+    from codec.training.data.shards import pack
+    from codec.training.data.sources import find_sources
+
+    sources = find_sources(Path(args.source).expanduser())
+    if not sources:
+        raise ConfigError(f"{args.source}: no video, no folder of frames and no Vimeo-90k there")
+    packed = pack(
+        sources,
+        Path(args.out),
+        chroma=args.chroma,
+        shard_bytes=args.shard_size * 1_000_000,
+        report=lambda line: print(f"data: {line}", file=sys.stderr, flush=True),
+    )
+    left_out = f", {len(packed.left_out)} left out" if packed.left_out else ""
+    print(
+        f"{args.out}: {packed.clips} clip(s) in {packed.shards} shard(s), "
+        f"{packed.size / 1e6:.0f} MB{left_out}"
+    )
     return 0

@@ -1,12 +1,14 @@
-"""Pairs of frames whose motion is known, made of the training frames themselves on their device.
+"""Pairs of frames whose motion is known, made of photographs or of the training frames themselves.
 
-A frame is the reference. The current frame is the same picture seen through a smooth random field,
-with a piece of another picture moving before it on a path of its own; so the flow is exact, and
-where the background comes out from behind that piece it is marked as not visible.
+:func:`move_frames` works on its frames' device. A frame is the reference. The current frame is the
+same picture seen through a smooth random field, with a piece of another picture moving before it on
+a path of its own; so the flow is exact, and where the background comes out from behind that piece
+it is marked as not visible.
 """
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,6 +41,25 @@ def move_frames(frames: Tensor, generator: torch.Generator, max_motion: float = 
     hidden = ~front & (warp(cover, behind) > 0)
     visible = _inside(flow) & ~hidden[:, 0]
     return Batch(torch.stack((reference, current), 1), flow, visible.float())
+
+
+def move_photographs(
+    seed: int, step: int, batch: int, crop: int, max_motion: float = 24.0
+) -> Batch:
+    """Pairs of synthetic frames that move by up to ``max_motion`` pixels, with their flow.
+
+    A function of (seed, step).
+    """
+    from codec.video.synthetic import random_pair
+
+    random = np.random.default_rng([seed, step, 1])
+    clips, flows, masks = [], [], []
+    for _ in range(batch):
+        previous, current, flow, visible = random_pair(random, crop, crop, max_motion)
+        clips.append(torch.from_numpy(np.stack((previous, current))).float() / 255)
+        flows.append(torch.from_numpy(flow).float())
+        masks.append(torch.from_numpy(visible).float())
+    return Batch(torch.stack(clips), torch.stack(flows), torch.stack(masks))
 
 
 class _Draw:

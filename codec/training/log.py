@@ -34,7 +34,7 @@ class Log:
         self._drop_after(step)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self._seconds = self._waited = 0.0
-        self._steps = 0
+        self._steps = self._clips = 0
 
     def __enter__(self) -> "Log":
         return self
@@ -44,10 +44,12 @@ class Log:
         self._file.close()
         self._board.close()
 
-    def count(self, seconds: float, waited: float) -> None:
+    def count(self, seconds: float, waited: float, clips: int) -> None:
+        """A step of so many seconds, of which it waited for its batch of so many clips."""
         self._seconds += seconds
         self._waited += waited
         self._steps += 1
+        self._clips += clips
 
     def step(
         self, step: int, end: int, stage: str, lr: float, outcome: ClipLoss, skipped: int
@@ -63,16 +65,17 @@ class Log:
             "psnr": {part: float(value) for part, value in outcome.psnr.items()},
             "steps_per_second": rate,
             "data_share": data,
+            "clips_per_second": self._clips / max(self._seconds, 1e-9),
             "skipped": skipped,
         }
         self._write(record)
         for group in ("bpp", "psnr"):
             for name, value in record[group].items():
                 self._board.add_scalar(f"{group}/{name}", value, step)
-        for name in ("loss", "lr", "steps_per_second", "data_share"):
+        for name in ("loss", "lr", "steps_per_second", "data_share", "clips_per_second"):
             self._board.add_scalar(name, record[name], step)
         self._seconds = self._waited = 0.0
-        self._steps = 0
+        self._steps = self._clips = 0
         bpp = " ".join(f"{k} {v:.4f}" for k, v in record["bpp"].items())
         psnr = " ".join(f"{k} {v:.2f}" for k, v in record["psnr"].items())
         print(

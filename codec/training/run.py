@@ -17,7 +17,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,8 +35,8 @@ from codec.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from codec.training.data import Batch, ClipSampler, find_clips, known_motion, split
-from codec.training.known_motion import move_frames
+from codec.training.data import Batch, ClipSampler, load_clips
+from codec.training.known_motion import move_frames, move_photographs
 from codec.training.log import Log
 from codec.training.look import look
 from codec.training.resident import ResidentSampler
@@ -73,11 +73,11 @@ class TrainingRun:
         self._check_same_model()
         if share is None:
             cache = self.config.data.cache or folder.parent / "cache"
-            clips = find_clips(self.config.data, Path(cache))
-            self.clips, self.held_out = split(clips, self.config.data.holdout)
+            self.clips, self.held_out, self.filtered = load_clips(self.config.data, Path(cache))
             self.sampler = self._sampler()
         else:
             self.clips, self.held_out, self.sampler = share.clips, share.held_out, share.sampler
+            self.filtered = share.filtered
 
         torch.manual_seed(self.config.seed)
         self.codec = VideoCodec(experiment.model).to(self.device)
@@ -101,6 +101,8 @@ class TrainingRun:
                 held_out=len(self.held_out),
                 config=self.experiment.model_dump(mode="json"),
             )
+            print(f"data: {len(self.clips)} clips, {self.filtered.line()}")
+            log.event("data", step=self.step, **self.filtered.record())
             batches = iter(self._loader(end))
             row = -1
             while self.step < end:
@@ -118,7 +120,7 @@ class TrainingRun:
                 waited = time.perf_counter() - started
                 outcome = self.learner.learn(batch, self.step, where.lr)
                 self.step += 1
-                log.count(time.perf_counter() - started, waited)
+                log.count(time.perf_counter() - started, waited, len(batch.clip))
                 if self.step % self.config.log_every == 0 or self.step == end:
                     skipped = self.learner.skipped
                     log.step(self.step, end, where.stage.name, where.lr, outcome, skipped)
@@ -160,10 +162,16 @@ class TrainingRun:
         """What the step of this number learns from."""
         return _Steps(self.sampler, self.experiment.training)[step]
 
+    def batches(self, end: int) -> Iterator[Batch]:
+        """What the steps from the run's on, up to ``end``, learn from, made ahead by workers."""
+        return iter(self._loader(end))
+
     def _sampler(self) -> ClipSampler:
-        if self.config.data.resident:
-            return ResidentSampler(self.clips, self.config.seed, self.device)
-        return ClipSampler(self.clips, self.config.seed)
+        data = self.config.data
+        drawn = {"augment": data.augment, "order": data.order}
+        if data.resident:
+            return ResidentSampler(self.clips, self.config.seed, self.device, **drawn)
+        return ClipSampler(self.clips, self.config.seed, **drawn)
 
     def _check_learning(self, skipped: int) -> None:
         """Stop a run whose steps are nearly all skipped: it would go on to its end unchanged.
@@ -251,7 +259,7 @@ class _Steps(torch.utils.data.Dataset):
         data = self.config.data
         batch, crop = stage.batch or data.batch, stage.crop or data.crop
         if stage.loss == "flow" and data.known_motion == "photographs":
-            return known_motion(self.config.seed, step, batch, crop)
+            return move_photographs(self.config.seed, step, batch, crop)
         if stage.loss == "flow":
             frames = self.sampler.batch(step, batch, 1, crop)[:, 0]
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from codec.config import DataConfig
 from codec.errors import ConfigError
-from codec.layers import warp
-from codec.training.data import CachedClip, ClipSampler, find_clips, known_motion, split
+from codec.training.data import CachedClip, ClipSampler, find_clips, split
 from codec.video import frame_to_rgb, open_reader
 from codec.video.format import VideoFormat
 from codec.video.synthetic import write_synthetic
@@ -52,7 +51,7 @@ def test_ten_bit_and_444_are_cached_too(tmp_path):
 def test_second_opening_reads_the_cache(tmp_path, monkeypatch):
     write_synthetic("pan", tmp_path / "a.y4m", 70, 66, 2)
     first = find_clips(data(tmp_path / "a.y4m"), tmp_path / "cache")[0].read(0, 2, 0, 0, 64)
-    monkeypatch.setattr("codec.training.data.open_reader", None)
+    monkeypatch.setattr("codec.training.data.cache.open_reader", None)
     second = find_clips(data(tmp_path / "a.y4m"), tmp_path / "cache")[0].read(0, 2, 0, 0, 64)
     assert torch.equal(first, second)
 
@@ -119,18 +118,6 @@ def test_what_cannot_be_used_is_said(tmp_path):
     with pytest.raises(ConfigError, match="training data"):
         find_clips(data(tmp_path / "bad.mp4"), tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.tmp"))
-
-
-def test_known_motion_is_the_motion_of_its_frames():
-    batch = known_motion(seed=1, step=5, batch=3, crop=96, max_motion=6.0)
-    assert batch.clip.shape == (3, 2, 3, 96, 96) and batch.flow.shape == (3, 2, 96, 96)
-    seen = batch.visible[:, None]
-    warped = warp(batch.clip[:, 0], batch.flow)
-    error = ((warped - batch.clip[:, 1]).square() * seen).sum() / (3 * seen.sum())
-    still = ((batch.clip[:, 0] - batch.clip[:, 1]).square() * seen).sum() / (3 * seen.sum())
-    assert float(error) < 10**-3.2 and float(error) < 0.25 * float(still)
-    again = known_motion(seed=1, step=5, batch=3, crop=96, max_motion=6.0)
-    assert torch.equal(again.clip, batch.clip)
 
 
 def test_chains_go_through_a_cut_link_by_link():

@@ -1,10 +1,10 @@
-"""Pairs made of training frames: the flow is exact where it says so."""
+"""Pairs made of photographs or training frames: the flow is exact where it says so."""
 
 import pytest
 import torch
 
 from codec.layers import warp
-from codec.training.known_motion import move_frames
+from codec.training.known_motion import move_frames, move_photographs
 from codec.video.photographs import PHOTOGRAPHS, photograph
 
 
@@ -47,3 +47,15 @@ def test_pairs_follow_from_the_seed(frames):
     one, same, other = pairs(frames, 1), pairs(frames, 1), pairs(frames, 2)
     assert all(torch.equal(a, b) for a, b in zip(one[:3], same[:3], strict=True))
     assert not torch.equal(one.flow, other.flow)
+
+
+def test_photographs_move_by_the_flow():
+    batch = move_photographs(seed=1, step=5, batch=3, crop=96, max_motion=6.0)
+    assert batch.clip.shape == (3, 2, 3, 96, 96) and batch.flow.shape == (3, 2, 96, 96)
+    seen = batch.visible[:, None]
+    warped = warp(batch.clip[:, 0], batch.flow)
+    error = ((warped - batch.clip[:, 1]).square() * seen).sum() / (3 * seen.sum())
+    still = ((batch.clip[:, 0] - batch.clip[:, 1]).square() * seen).sum() / (3 * seen.sum())
+    assert float(error) < 10**-3.2 and float(error) < 0.25 * float(still)
+    again = move_photographs(seed=1, step=5, batch=3, crop=96, max_motion=6.0)
+    assert torch.equal(again.clip, batch.clip)

@@ -59,6 +59,9 @@ def test_run_folder_is_complete(finished):
     last = [r for r in records if "loss" in r][-1]
     assert set(last["bpp"]) == {"intra", "motion", "motion_hyper", "residual", "residual_hyper"}
     assert set(last["psnr"]) == {"intra", "inter", "warp"}
+    assert last["clips_per_second"] == pytest.approx(2 * last["steps_per_second"])
+    (data,) = [r for r in records if r.get("event") == "data"]
+    assert data["cuts"] == 0 and data["left_out"] == {}
 
 
 def test_exported_model_codes(finished):
