@@ -76,6 +76,7 @@ _SUITES = {
     "codec": "benchmarks.codec_speed",
     "kernels": "benchmarks.kernels",
     "loader": "benchmarks.loader",
+    "training": "benchmarks.training",
 }
 
 
