@@ -9,6 +9,7 @@ One forward serves training, estimation, encoding and decoding: what differs is 
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from codec.entropy.latent import Coder, LatentCodec
 from codec.entropy.priors import make_prior
 from codec.flow import SpyNet, to_full_size
 from codec.flow_correlation import CorrelationFlow
+from codec.graphed import Graphed
 from codec.layers import warp
 from codec.motion import MotionCodec
 from codec.motion_refine import price, refined
@@ -117,6 +119,7 @@ class InterCodec(nn.Module):
         self.flow = make_flow_net(config.flow)
         self.motion = MotionCodec(model)
         self.refine = config.motion.refine
+        self.search = Graphed(partial(refined, top=self.flow.top, config=config.motion.refine))
         self.lambdas = model.lambda_min, model.lambda_max
         self.compensation = Compensation(config)
         attention = config.global_attention
@@ -189,7 +192,7 @@ class InterCodec(nn.Module):
     ) -> Tensor:
         """The estimated flow or one that a search found: whichever is cheapest when coded."""
         top = self.flow.top
-        flows = [estimated, *refined(frame, state.frame, estimated, top, self.refine)]
+        flows = [estimated, *self.search(frame, state.frame, estimated)]
         rate_lambda = lambda_of(quality, *self.lambdas)
 
         def price_of(flow: Tensor) -> float:

@@ -48,6 +48,7 @@ ROOMS = {
     "video": 2,
     "config": 1,
     "drawing": 0,
+    "graphed": 0,
     "rate": 1,
     "memory": 0,
     "errors": 0,

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from codec.graphed import Graphed
 from codec.models import available, load
+from codec.motion_refine import refined
 from codec.session import decode, encode
 from codec.video.synthetic import write_synthetic
 
@@ -14,6 +16,30 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 def luma(stream, model):
     with decode(stream, model=model, device=str(next(model.codec.parameters()).device)) as frames:
         return np.stack([planes[0].astype(float) for planes in frames])
+
+
+def test_a_graph_gives_what_the_function_gives():
+    """For inputs of the same shape, others, and the first again."""
+    graphed = Graphed(lambda x, y: (x @ y, x.sum(0)))
+    for size in (64, 64, 48, 64):
+        inputs = torch.rand(2, size, size, device="cuda")
+        product, total = graphed(*inputs)
+        kept = product.clone()
+        graphed(*torch.rand(2, size, size, device="cuda"))
+        assert torch.equal(product, kept), "what was given belongs to the caller"
+        torch.testing.assert_close(product, inputs[0] @ inputs[1])
+        torch.testing.assert_close(total, inputs[0].sum(0))
+
+
+def test_the_search_for_motion_is_the_same_in_a_graph():
+    inter = load("lite", "cuda").codec.inter
+    current, reference = torch.rand(2, 1, 3, 96, 128, device="cuda").unbind(0)
+    estimated = torch.zeros(1, 2, 48, 64, device="cuda")
+    plain = refined(current, reference, estimated, inter.flow.top, inter.refine)
+    for _ in range(2):
+        found = inter.search(current, reference, estimated)
+        for flow, expected in zip(found, plain, strict=True):
+            torch.testing.assert_close(flow, expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(available()))

@@ -163,7 +163,7 @@ def test_the_encoder_takes_the_cheapest_motion(monkeypatch):
 def test_training_keeps_the_estimate(monkeypatch):
     """Unless a stage asks for the search's motion: it costs time."""
     codec = loud_codec(debug_config("refined"))
-    monkeypatch.setattr("codec.inter.refined", lambda *_: pytest.fail("searched"))
+    monkeypatch.setattr(codec.inter, "search", lambda *_: pytest.fail("searched"))
     estimated = _motion_in_training(codec)
     assert estimated.requires_grad
 
