@@ -9,15 +9,18 @@ from torch import nn
 from codec.video_codec import VideoCodec
 
 
-def compile_transforms(codec: VideoCodec) -> list[nn.Module]:
+def compile_transforms(codec: VideoCodec, backend: str = "inductor") -> list[nn.Module]:
     """Compile encoders, decoders, feature extraction and fusion in place; returns them.
 
     Names of parameters stay. They are compiled when they are first called, for each size of frame
     once.
+
+    Args:
+        backend: of torch.compile.
     """
     intra, inter = codec.intra, codec.inter
     transforms = [intra.encoder, intra.decoder, inter.encoder, inter.decoder]
     transforms += [inter.compensation.extract, inter.compensation.fusion]
     for module in transforms:
-        module.compile()
+        module.compile(backend=backend)
     return transforms

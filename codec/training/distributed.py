@@ -5,6 +5,8 @@ the same step and hold the same weights; the first alone writes files.
 """
 
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -153,8 +155,33 @@ def ranks_of_torchrun(device: str) -> Iterator[Ranks]:
     if size == 1:
         yield Ranks()
         return
-    ranks = int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"])
     backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=_PATIENCE)
-    yield Ranks(*ranks)
+    store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    store = _of_this_start(store, rank, size)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    yield Ranks(rank, size, int(os.environ["LOCAL_RANK"]))
     dist.destroy_process_group()  # not after an error: the others may be in the middle of a sum
+
+
+def _of_this_start(store: dist.Store, rank: int, size: int) -> dist.Store:
+    """The part of a store that belongs to these processes, and to none that torchrun has ended.
+
+    Where torchrun starts processes again they meet in the store of those before them, find the
+    addresses of the dead there and cannot connect (github.com/pytorch/pytorch/issues/135712); how
+    often it did so each machine counts for itself. So the first process gives this start a name,
+    and tells it to each that asks by a name of its own, until all have heard it.
+    """
+    own = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"asks/{rank}", own)
+        start = store.get(f"told/{own}").decode()  # waits for it
+        store.set(f"{start}/heard/{rank}", "")
+        return dist.PrefixStore(start, store)
+    waiting = set(range(1, size))
+    while waiting:
+        for other in waiting:
+            if store.check([f"asks/{other}"]):  # or one before it did
+                store.set(f"told/{store.get(f'asks/{other}').decode()}", own)
+        waiting = {other for other in waiting if not store.check([f"{own}/heard/{other}"])}
+        time.sleep(0.02)
+    return dist.PrefixStore(own, store)
