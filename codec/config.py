@@ -310,7 +310,8 @@ class TrainingConfig(_Config):
 
     @model_validator(mode="after")
     def _can_be_captured(self) -> "TrainingConfig":
-        """Draws are seeded anew for each micro-batch and each frame that is computed again."""
+        """Micro-batches and frames computed again seed their draws anew, which no graph can hold;
+        with compiled transforms it has not been tried."""
         for name in ("accumulate", "checkpointing", "compile"):
             if self.cuda_graph and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"cuda_graph cannot go with {name}: set one of them off")

@@ -2,8 +2,8 @@
 
 import copy
 
-import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from codec.video_codec import VideoCodec
 
@@ -22,9 +22,8 @@ class Average:
         self.codec = copy.deepcopy(codec).requires_grad_(False)
         self.decay = decay
 
-    @torch.no_grad()
     def follow(self, codec: nn.Module, step: int) -> None:
         """Take in the weights after a step, the first of which is 1."""
         decay = min(self.decay, step / (step + 9))
         own, new = list(self.codec.parameters()), list(codec.parameters())
-        torch._foreach_lerp_(own, new, 1 - decay)
+        get_ema_multi_avg_fn(decay)(own, new, None)

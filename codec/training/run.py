@@ -127,6 +127,7 @@ class TrainingRun:
                 step=self.step,
                 clips=len(self.clips),
                 held_out=len(self.held_out),
+                processes=self.ranks.size,
                 config=self.experiment.model_dump(mode="json"),
             )
             batches = iter(self._batches().load(self.step, end, self.device.type == "cuda"))
