@@ -70,12 +70,15 @@ def test_a_killed_process_and_the_other_begin_again_at_the_checkpoint(whole, two
     agent = subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
-    while not (folder / "checkpoints" / "step_00000010").exists():
-        assert agent.poll() is None and time.monotonic() < deadline, "no checkpoint appeared"
-        time.sleep(0.02)
-    os.kill(process_of_rank(1, agent.pid), signal.SIGKILL)
-    _, errors = agent.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "checkpoints" / "step_00000010").exists():
+            assert agent.poll() is None and time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.02)
+        os.kill(process_of_rank(1, agent.pid), signal.SIGKILL)
+        _, errors = agent.communicate(timeout=120)
+    finally:
+        agent.terminate()  # and its processes, where it is still there
     assert agent.returncode == 0, errors
     records = logged(folder)
     assert [r["step"] for r in records if r.get("event") == "start"] == [0, 10]
