@@ -1,6 +1,7 @@
 """Train a codec: python train_codec.py configs/NAME.yaml [key.path=value ...] [--out DIR].
 
-Run again with the same folder, it resumes from the last checkpoint.
+Run again with the same folder, it resumes from the last checkpoint. Under torchrun, several
+processes train together.
 """
 
 import argparse
@@ -23,17 +24,20 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     try:
         experiment = load_experiment(options.config, options.overrides)
+        from codec.training.distributed import ranks_of_torchrun
         from codec.training.run import TrainingRun
 
-        run = TrainingRun(experiment, options.out or Path("runs") / experiment.name)
-        run.train(options.stop_at)
+        with ranks_of_torchrun(experiment.training.device) as ranks:
+            folder = options.out or Path("runs") / experiment.name
+            TrainingRun(experiment, folder, ranks=ranks).train(options.stop_at)
     except LgmcError as error:
         print(f"train_codec: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("train_codec: stopped; run the same command to resume", file=sys.stderr)
         return 130
-    print(f"done: {run.folder}")
+    if ranks.is_first:
+        print(f"done: {folder}")
     return 0
 
 

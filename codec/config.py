@@ -323,7 +323,17 @@ class Stage(_Config):
 
 
 class TrainingConfig(_Config):
-    """The run: data, schedule, loss."""
+    """The run: data, schedule, loss.
+
+    Attributes:
+        accumulate: parts that a process learns from one after another, for one step of all of
+            them: less memory, the same weights.
+        ema: decay of the average over the steps' weights that is validated and exported in their
+            place; None: there is none.
+        checkpointing: keep nothing of a P frame for the backward pass but compute it again: less
+            memory, a third more time.
+        compile: torch.compile the transforms of frames and features, not what is coded exactly.
+    """
 
     seed: int = 0
     distortion: Literal["mse", "ms-ssim"] = "mse"
@@ -331,6 +341,10 @@ class TrainingConfig(_Config):
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     device: str = "cpu"
     cuda_graph: bool = False
+    accumulate: int = Field(1, ge=1)
+    ema: float | None = Field(None, gt=0, lt=1)
+    checkpointing: bool = False
+    compile: bool = False
     threads: int | None = None
     weight_decay: float = 0.0
     clip_norm: float = 1.0
@@ -341,6 +355,15 @@ class TrainingConfig(_Config):
     fresh: tuple[str, ...] = ()
     data: DataConfig = DataConfig()
     stages: tuple[Stage, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_captured(self) -> "TrainingConfig":
+        """Micro-batches and frames computed again seed their draws anew, which no graph can hold;
+        with compiled transforms it has not been tried."""
+        for name in ("accumulate", "checkpointing", "compile"):
+            if self.cuda_graph and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"cuda_graph cannot go with {name}: set one of them off")
+        return self
 
 
 class Experiment(_Config):

@@ -55,6 +55,10 @@ class ReferenceState:
         values = vars(self).items()
         return [(k, v) for k, v in values if isinstance(v, Tensor) and k != "begins"]
 
+    def take(self, samples: slice) -> "ReferenceState":
+        """These samples alone, of a state without ``older`` and ``begins``."""
+        return ReferenceState(**{name: value[samples] for name, value in self.tensors()})
+
     def detach(self) -> "ReferenceState":
         values = {name: value.detach() for name, value in self.tensors()}
         older = self.older and self.older.detach()

@@ -25,6 +25,7 @@ every machine, so both sides skip the same ones.
 
 import functools
 from collections import defaultdict
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -50,17 +51,21 @@ class RateModel:
     ``bits[part]`` is a tensor [B] per part. The reconstruction path rounds, and leaves out what a
     stream leaves out, with a straight-through gradient; uniform noise is added only inside the
     likelihood, which prices what is left out too, or scales would only ever shrink.
+
+    Args:
+        rand_like: draws the noise, uniform in [0, 1), of its argument's shape.
     """
 
     decoding = False
     differentiable = True
 
-    def __init__(self) -> None:
+    def __init__(self, rand_like: Callable[[Tensor], Tensor] = torch.rand_like) -> None:
         self.bits: dict[str, Tensor] = {}
+        self._rand_like = rand_like
 
     def code(self, residual: Tensor, index: Tensor, prior: Prior, part: str) -> Tensor:
         residual = residual.float()
-        noisy = residual + torch.rand_like(residual) - 0.5
+        noisy = residual + self._rand_like(residual) - 0.5
         symbols = torch.round(residual)
         if isinstance(prior, ConditionalPrior):
             index = prior.clamp(index.float())

@@ -1,5 +1,6 @@
 """Checkpoints: weights as safetensors, the trainer's state beside them, whole or not at all."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from codec.entropy.gains import moved_knots
-from codec.errors import ModelError
+from codec.errors import ModelError, TrainingError
 from codec.video_codec import VideoCodec
 
 _BY_QUALITY = (".log_gain", ".scale_path.offset")  # tables with a row for each knot of the index
@@ -18,7 +19,10 @@ _BY_QUALITY = (".log_gain", ".scale_path.offset")  # tables with a row for each 
 
 @dataclass
 class Checkpoint:
-    """A folder ``step_XXXXXXXX`` with ``weights.safetensors`` and ``trainer.pt``."""
+    """A folder ``step_XXXXXXXX`` with ``weights.safetensors`` and ``trainer.pt``.
+
+    And ``average.safetensors``, of a run that keeps one.
+    """
 
     folder: Path
 
@@ -28,31 +32,68 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, codec: torch.nn.Module, trainer: dict[str, Any], step: int, keep: int = 2
+    folder: Path,
+    codec: torch.nn.Module,
+    trainer: dict[str, Any],
+    step: int,
+    keep: int = 2,
+    average: torch.nn.Module | None = None,
 ) -> Checkpoint:
     """Write the checkpoint of a step, then drop all but the newest ``keep``.
 
     It is written under another name and renamed, so a killed run or a full disk leaves the
     previous one as it was.
+
+    Raises:
+        TrainingError: it cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    weights, final = _on_cpu(codec), folder / f"step_{step:08d}"
     temporary = folder / f".writing_{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
-        weights = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".writing_*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir()
         save_file(weights, temporary / "weights.safetensors")
+        if average is not None:
+            save_file(_on_cpu(average), temporary / "average.safetensors")
         torch.save(trainer, temporary / "trainer.pt")
-        final = folder / f"step_{step:08d}"
+        for file in temporary.iterdir():
+            _to_disk(file)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's own is a RuntimeError
+        raise TrainingError(
+            f"{final}: the checkpoint cannot be written ({error}); those before it are whole: make "
+            "room on the disk and give the same command again"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old.folder, ignore_errors=True)
     return Checkpoint(final)
+
+
+def _on_cpu(codec: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items()}
+
+
+def _to_disk(file: Path) -> None:
+    """What is renamed before it lies on the disk may be empty after a power cut."""
+    with open(file, "rb") as written:
+        os.fsync(written.fileno())
+
+
+def fingerprint(codec: torch.nn.Module) -> str:
+    """A hash of all that a checkpoint has of a codec."""
+    total = hashlib.sha256()
+    for name, value in _on_cpu(codec).items():
+        total.update(name.encode())
+        total.update(value.numpy().tobytes())
+    return total.hexdigest()
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -119,3 +160,12 @@ def load_trainer(checkpoint: Checkpoint, codec: torch.nn.Module) -> dict[str, An
 
     codec.load_state_dict(load_file(checkpoint.folder / "weights.safetensors"))
     return torch.load(checkpoint.folder / "trainer.pt", map_location="cpu", weights_only=True)
+
+
+def load_average(checkpoint: Checkpoint, codec: torch.nn.Module) -> None:
+    """Load the average of the weights, where the checkpoint has one."""
+    from safetensors.torch import load_file
+
+    file = checkpoint.folder / "average.safetensors"
+    if file.exists():
+        codec.load_state_dict(load_file(file))

@@ -14,11 +14,14 @@ all        of the decoded frame                        motion and residual
 The schedule is DCVC-TCM's (papers.md section 2). MSE is of RGB in [0, 1].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from codec.config import Stage, TrainingConfig
 from codec.entropy.coders import RateModel
@@ -27,6 +30,7 @@ from codec.flow import to_full_size
 from codec.inter import GivenMotion, ReferenceState
 from codec.layers import warp
 from codec.training.data import Batch
+from codec.training.rows import Rows
 from codec.training.search import searched_motion
 from codec.video_codec import VideoCodec
 
@@ -46,6 +50,7 @@ class ClipLoss:
         state: that the last frame left, with gradients.
 
     All but the last are scalar tensors on the codec's device: reading one waits for the device.
+    Of some rows of a batch they are the share of the whole's, and those of all rows add up to it.
     """
 
     loss: Tensor
@@ -67,6 +72,7 @@ def clip_loss(
     stage: Stage,
     training: TrainingConfig,
     carried: ReferenceState | None = None,
+    rows: Rows | None = None,
 ) -> ClipLoss:
     """Code clips with the RateModel and sum up their loss.
 
@@ -75,9 +81,11 @@ def clip_loss(
         quality: [B] indices of the videos; each frame's follows from the model's pattern.
         carried: what the step before decoded of the first frames, for the samples that go on from
             there; their first frames are still coded as I frames, for those to learn.
+        rows: that the clips are of a step's batch; None: all of it.
     """
     clip = batch.clip
-    _, frames, _, height, width = clip.shape
+    samples, frames, _, height, width = clip.shape
+    rows = rows or Rows.all(samples)
     pixels = height * width
     weight = codec.lambda_of(quality)  # [B]
     # At the optimum the loss grows about as the square root of lambda; dividing by that lets
@@ -92,7 +100,7 @@ def clip_loss(
     bits: dict[str, list[Tensor]] = {}
     errors: dict[str, list[Tensor]] = {}
     with torch.set_grad_enabled(trains_intra):
-        coder = RateModel()
+        coder = RateModel(rows.rand_like)
         level = codec.frame_quality(quality, 0)
         decoded = codec.intra(_nhwc(clip[:, 0]), coder, level, size)
         errors.setdefault("intra", []).append(_mse(decoded, clip[:, 0]))
@@ -107,52 +115,85 @@ def clip_loss(
 
     given: list[GivenMotion | None] = [None] * (frames - 1)
     if stage.searched and codec.inter.refine is not None:
-        given = searched_motion(codec.inter, clip, stage.searched)
+        given = searched_motion(codec.inter, clip, stage.searched, rows)
 
+    code = _recomputed if training.checkpointing else _code_inter
     for t in range(1, frames):
-        frame = _nhwc(clip[:, t])
-        motion = given[t - 1]
-        coder = RateModel()
         level = codec.frame_quality(quality, t)
-        weight = codec.lambda_of(level)
-        if stage.loss in ("motion_d", "motion_rd"):
-            estimated, flow, _ = codec.inter.code_motion(frame, state, coder, level, size, motion)
-            top = codec.config.inter.flow.top
-            guess = warp(state.frame, to_full_size(estimated, top))
-            warped = warp(state.frame, to_full_size(flow, top))
-            term = weight * (distortion(warped, frame) + distortion(guess, frame)) / 2
-            errors.setdefault("flow", []).append(_mse(guess, frame))
-            errors.setdefault("warp", []).append(_mse(warped, frame))
-            next_state = codec.intra_state(frame)
-        else:
-            out = codec.code_inter(frame, state, coder, level, size, motion)
-            term = weight * distortion(out.frame, frame)
-            errors.setdefault("warp", []).append(_mse(out.warped_frame, frame))
-            errors.setdefault("inter", []).append(_mse(out.frame, frame))
-            next_state = out.state
-        rate = {part: value / pixels for part, value in coder.bits.items()}
-        for part, value in rate.items():
+        frame = _nhwc(clip[:, t])
+        coded = code(codec, frame, state, level, size, given[t - 1], stage, distortion, rows)
+        terms.append(coded.loss)
+        for part, value in coded.bpp.items():
             bits.setdefault(part, []).append(value)
-        counted = {"motion_rd": MOTION_PARTS, "recon_rd": RESIDUAL_PARTS}.get(stage.loss, ())
-        if stage.loss == "all":
-            counted = MOTION_PARTS + RESIDUAL_PARTS
-        terms.append(term + sum(rate[part] for part in counted))
-        state = next_state if stage.cascade else next_state.detach()
+        for kind, value in coded.errors.items():
+            errors.setdefault(kind, []).append(value)
+        state = coded.state if stage.cascade else coded.state.detach()
 
     loss = torch.stack([(balance * term).mean() for term in terms]).mean()
     return ClipLoss(
-        loss,
-        {part: torch.stack(values).detach().mean() for part, values in bits.items()},
-        {part: _psnr(torch.stack(values)) for part, values in errors.items()},
+        loss * rows.share,
+        {p: torch.stack(values).detach().mean() * rows.share for p, values in bits.items()},
+        {kind: _psnr(torch.stack(values)) * rows.share for kind, values in errors.items()},
         state,
     )
 
 
-def flow_loss(codec: VideoCodec, batch: Batch) -> ClipLoss:
+class _CodedFrame(NamedTuple):
+    """A P frame: its loss [B], bits per pixel and squared errors [B] by name, what it leaves."""
+
+    loss: Tensor
+    bpp: dict[str, Tensor]
+    errors: dict[str, Tensor]
+    state: ReferenceState
+
+
+def _code_inter(
+    codec: VideoCodec,
+    frame: Tensor,
+    state: ReferenceState,
+    level: Tensor,
+    size: tuple[int, int],
+    motion: GivenMotion | None,
+    stage: Stage,
+    distortion: Callable[[Tensor, Tensor], Tensor],
+    rows: Rows,
+) -> _CodedFrame:
+    pixels = frame.shape[-2] * frame.shape[-1]
+    coder = RateModel(rows.rand_like)
+    weight = codec.lambda_of(level)
+    if stage.loss in ("motion_d", "motion_rd"):
+        estimated, flow, _ = codec.inter.code_motion(frame, state, coder, level, size, motion)
+        top = codec.config.inter.flow.top
+        guess = warp(state.frame, to_full_size(estimated, top))
+        warped = warp(state.frame, to_full_size(flow, top))
+        term = weight * (distortion(warped, frame) + distortion(guess, frame)) / 2
+        errors = {"flow": _mse(guess, frame), "warp": _mse(warped, frame)}
+        next_state = codec.intra_state(frame)
+    else:
+        out = codec.code_inter(frame, state, coder, level, size, motion)
+        term = weight * distortion(out.frame, frame)
+        errors = {"warp": _mse(out.warped_frame, frame), "inter": _mse(out.frame, frame)}
+        next_state = out.state
+    rate = {part: value / pixels for part, value in coder.bits.items()}
+    counted = {"motion_rd": MOTION_PARTS, "recon_rd": RESIDUAL_PARTS}.get(stage.loss, ())
+    if stage.loss == "all":
+        counted = MOTION_PARTS + RESIDUAL_PARTS
+    return _CodedFrame(term + sum(rate[part] for part in counted), rate, errors, next_state)
+
+
+def _recomputed(*arguments: Any) -> _CodedFrame:
+    """As :func:`_code_inter`, which is called again in the backward pass, with the same draws."""
+    return checkpoint(_code_inter, *arguments, use_reentrant=False)
+
+
+def flow_loss(codec: VideoCodec, batch: Batch, rows: Rows | None = None) -> ClipLoss:
     """End-point error against known motion, summed over the levels of the flow net's pyramid.
 
-    Logged as PSNR: ``flow``, of the previous frame warped by the estimate.
+    Logged as PSNR: ``flow``, of the previous frame warped by the estimate. ``rows`` as of
+    :func:`clip_loss`.
     """
+    rows = rows or Rows.all(len(batch.clip))
+    count = batch.visible.sum() if batch.seen is None else batch.seen  # of the whole batch
     reference, current = _nhwc(batch.clip[:, 0]), _nhwc(batch.clip[:, 1])
     flows = codec.inter.flow.pyramid(current, reference)
     height, width = current.shape[-2:]
@@ -160,15 +201,16 @@ def flow_loss(codec: VideoCodec, batch: Batch) -> ClipLoss:
     for flow in flows:
         factor = height // flow.shape[-2]
         truth = F.avg_pool2d(batch.flow, factor) / factor
-        seen = F.avg_pool2d(batch.visible[:, None], factor)
+        visible = F.avg_pool2d(batch.visible[:, None], factor)
         error = torch.sqrt((flow - truth).square().sum(1, keepdim=True) + 1e-4)
-        loss = loss + (error * seen).sum() / seen.sum().clamp(min=1) * factor**0.5
+        loss = loss + (error * visible).sum() / (count / factor**2).clamp(min=1) * factor**0.5
     with torch.no_grad():
         full = to_full_size(flows[-1], codec.config.inter.flow.top)
         warped = warp(reference, full)
         error = (full - batch.flow).square().sum(1).sqrt()
-        epe = (error * batch.visible).sum() / batch.visible.sum().clamp(min=1)
-    return ClipLoss(loss, {"end_point_error": epe}, {"flow": _psnr(_mse(warped, current))})
+        epe = (error * batch.visible).sum() / count.clamp(min=1)
+    psnr = _psnr(_mse(warped, current)) * rows.share
+    return ClipLoss(loss, {"end_point_error": epe}, {"flow": psnr})
 
 
 def _distortion(kind: str):

@@ -10,6 +10,9 @@
 
 Every random choice of a step is drawn from generators seeded by (seed, step); with the optimiser's
 state in the checkpoint, a resumed run computes exactly what an uninterrupted one would have.
+
+Under torchrun several processes do this together (:mod:`codec.training.distributed`): each with its
+rows of every batch, all with the same weights. The first of them writes the folder.
 """
 
 import json
@@ -17,7 +20,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,18 +29,23 @@ from typing import Any
 import torch
 import yaml
 
-from codec.config import Experiment, TrainingConfig
+from codec.config import Experiment
 from codec.errors import ConfigError, TrainingError
 from codec.models import export
+from codec.training.average import Average
+from codec.training.batches import StepBatches
 from codec.training.checkpoint import (
+    fingerprint,
     list_checkpoints,
+    load_average,
     load_trainer,
     load_weights,
     save_checkpoint,
 )
-from codec.training.data import Batch, ClipSampler, load_clips
-from codec.training.known_motion import move_frames, move_photographs
-from codec.training.log import Log
+from codec.training.compiled import compile_transforms
+from codec.training.data import Batch, Clips, ClipSampler, load_clips
+from codec.training.distributed import Ranks
+from codec.training.log import Log, NoLog
 from codec.training.look import look
 from codec.training.resident import ResidentSampler
 from codec.training.schedule import position, set_trained_parts, total_steps
@@ -55,25 +63,33 @@ class TrainingRun:
         experiment: the resolved configuration.
         folder: the run's; made if missing.
         share: a run whose clips are to be used, where they were read for it already.
+        ranks: the processes that train together, each with a run of its own; None: it is alone.
 
     Raises:
-        ConfigError: an empty schedule, no data, or a folder that holds another model's run.
+        ConfigError: an empty schedule, no data, a folder that holds another model's run, or a batch
+            that is too small to be shared out.
+        TrainingError: the processes do not see the same clips or the same folder.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, share: "TrainingRun | None" = None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        share: "TrainingRun | None" = None,
+        ranks: Ranks | None = None,
+    ):
         self.experiment = experiment
         self.config = experiment.training
         self.folder = folder
-        if not self.config.stages:
-            raise ConfigError("training.stages is empty: a schedule needs at least one row")
+        self.ranks = ranks or Ranks()
+        self._check_schedule()
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
-        self.device = torch.device(self.config.device)
+        self.device = self.ranks.device(self.config.device)
         folder.mkdir(parents=True, exist_ok=True)
         self._check_same_model()
         if share is None:
-            cache = self.config.data.cache or folder.parent / "cache"
-            self.clips, self.held_out, self.filtered = load_clips(self.config.data, Path(cache))
+            self.clips, self.held_out, self.filtered = self.ranks.in_turn(self._load_clips)
             self.sampler = self._sampler()
         else:
             self.clips, self.held_out, self.sampler = share.clips, share.held_out, share.sampler
@@ -83,27 +99,41 @@ class TrainingRun:
         self.codec = VideoCodec(experiment.model).to(self.device)
         self.codec.to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.codec, self.config)
-        self.learner = Learner(self.codec, self.optimizer, self.config)
+        self.learner = Learner(self.codec, self.optimizer, self.config, self.ranks)
+        self.average: Average | None = None
         self.step = 0
         self._restore()
         self._looked = self.step, self.learner.skipped
-        self._describe()
+        self._check_alike()
+        if self.config.compile:
+            compile_transforms(self.codec)
+        if self.ranks.is_first:
+            self._describe()
+
+    @property
+    def product(self) -> VideoCodec:
+        """The codec that is validated and exported: the average over the steps if there is one."""
+        return self.average.codec if self.average else self.codec
 
     def train(self, stop_at: int | None = None) -> dict[str, float]:
-        """Run to the end of the schedule (or to ``stop_at``); returns the last validation."""
+        """Run to the end of the schedule (or to ``stop_at``).
+
+        Returns the last validation, in the first process.
+        """
         end = min(total_steps(self.config.stages), stop_at or sys.maxsize)
         result: dict[str, float] = {}
-        with Log(self.folder, self.step) as log:
+        with Log(self.folder, self.step) if self.ranks.is_first else NoLog() as log:
             log.event(
                 "start",
                 step=self.step,
                 clips=len(self.clips),
                 held_out=len(self.held_out),
+                processes=self.ranks.size,
                 config=self.experiment.model_dump(mode="json"),
             )
             print(f"data: {len(self.clips)} clips, {self.filtered.line()}")
             log.event("data", step=self.step, **self.filtered.record())
-            batches = iter(self._loader(end))
+            batches = self.batches(end)
             row = -1
             while self.step < end:
                 where = position(self.config.stages, self.step)
@@ -112,6 +142,8 @@ class TrainingRun:
                     trained = set_trained_parts(self.codec, where.stage)
                     if where.stage.inter_from_intra and where.done == 0:
                         copied = inter_from_intra(self.codec)
+                        if self.average:
+                            inter_from_intra(self.average.codec)
                         log.event("inter_from_intra", step=self.step, tensors=len(copied))
                     log.event("stage", step=self.step, name=where.stage.name)
                     self.learner.begin(where.stage, trained, goes_on=where.done > 0)
@@ -120,21 +152,20 @@ class TrainingRun:
                 waited = time.perf_counter() - started
                 outcome = self.learner.learn(batch, self.step, where.lr)
                 self.step += 1
+                if self.average:
+                    self.average.follow(self.codec, self.step)
                 log.count(time.perf_counter() - started, waited, len(batch.clip))
                 if self.step % self.config.log_every == 0 or self.step == end:
                     skipped = self.learner.skipped
                     log.step(self.step, end, where.stage.name, where.lr, outcome, skipped)
                     self._check_learning(skipped)
                 if self.step % self.config.validate_every == 0 or self.step == end:
-                    if self.held_out:
-                        result = validate(self.codec, self.held_out)
-                        log.validation(self.step, result)
-                        log.look(self.step, look(self.codec, self.held_out))
+                    result = self._validate(log)
                 stage_over = where.done + 1 == where.stage.steps
                 due = self.step % self.config.checkpoint_every == 0
                 if due or stage_over or self.step == end:
                     self._save()
-            if self.step == total_steps(self.config.stages):
+            if self.step == total_steps(self.config.stages) and self.ranks.is_first:
                 digest = self.export(self.folder / "model.safetensors", result)
                 log.event("exported", step=self.step, digest=digest.hex())
                 print(write_summary(self.folder))
@@ -156,15 +187,22 @@ class TrainingRun:
             "validation": results,
             "environment": _environment(),
         }
-        return export(self.codec, path, card)
+        return export(self.product, path, card)
 
     def batch(self, step: int) -> Batch:
-        """What the step of this number learns from."""
-        return _Steps(self.sampler, self.experiment.training)[step]
+        """What the step of this number learns from, in this process."""
+        return self._batches()[step]
+
+    def _batches(self) -> StepBatches:
+        return StepBatches(self.sampler, self.config, self.ranks.rank, self.ranks.size)
+
+    def _load_clips(self) -> Clips:
+        cache = self.config.data.cache or self.folder.parent / "cache"
+        return load_clips(self.config.data, Path(cache))
 
     def batches(self, end: int) -> Iterator[Batch]:
         """What the steps from the run's on, up to ``end``, learn from, made ahead by workers."""
-        return iter(self._loader(end))
+        return iter(self._batches().load(self.step, end, self.device.type == "cuda"))
 
     def _sampler(self) -> ClipSampler:
         data = self.config.data
@@ -172,6 +210,41 @@ class TrainingRun:
         if data.resident:
             return ResidentSampler(self.clips, self.config.seed, self.device, **drawn)
         return ClipSampler(self.clips, self.config.seed, **drawn)
+
+    def _validate(self, log: Log | NoLog) -> dict[str, float]:
+        """By the first process; the others wait for it."""
+        result: dict[str, float] = {}
+        if self.held_out and self.ranks.is_first:
+            result = validate(self.product, self.held_out)
+            log.validation(self.step, result)
+            log.look(self.step, look(self.product, self.held_out))
+        self.ranks.wait()
+        return result
+
+    def _check_schedule(self) -> None:
+        if not self.config.stages:
+            raise ConfigError("training.stages is empty: a schedule needs at least one row")
+        processes, micro_batches = self.ranks.size, self.config.accumulate
+        if self.config.cuda_graph and processes > 1:
+            raise ConfigError("training.cuda_graph is for one process alone: set it to false")
+        for stage in self.config.stages:
+            batch = stage.batch or self.config.data.batch
+            if batch < processes * micro_batches:
+                raise ConfigError(
+                    f"stage {stage.name}: a batch of {batch} has no sample for each of {processes} "
+                    f"processes with {micro_batches} micro-batches; set training.data.batch to at "
+                    f"least {processes * micro_batches} or have fewer of them"
+                )
+
+    def _check_alike(self) -> None:
+        """All processes have to take the same steps, from the same weights on."""
+        if self.ranks.size > 1:
+            self.ranks.check_alike(
+                configuration=self.experiment.model_dump_json(),
+                clips=[(clip.name, clip.frames, clip.height, clip.width) for clip in self.clips],
+                checkpoint=self.step,
+                weights=fingerprint(self.codec),
+            )
 
     def _check_learning(self, skipped: int) -> None:
         """Stop a run whose steps are nearly all skipped: it would go on to its end unchanged.
@@ -191,21 +264,6 @@ class TrainingRun:
                 "stage or shorten the one before it"
             )
 
-    def _loader(self, end: int) -> Iterable[Batch]:
-        """Batches of the steps from here on; worker processes do not change what they hold."""
-        steps = _Steps(self.sampler, self.experiment.training)
-        if self.config.data.resident:
-            return (steps[number] for number in range(self.step, end))
-        workers = self.config.data.workers
-        return torch.utils.data.DataLoader(
-            steps,
-            batch_size=None,
-            sampler=range(self.step, end),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=self.device.type == "cuda",
-        )
-
     def _save(self) -> None:
         trainer = {
             "step": self.step,
@@ -213,7 +271,12 @@ class TrainingRun:
             "optimizer": self.optimizer.state_dict(),
             "carried": self.learner.carried,
         }
-        save_checkpoint(self.folder / "checkpoints", self.codec, trainer, self.step)
+        self._check_alike()
+        if self.ranks.is_first:
+            average = self.average and self.average.codec
+            folder = self.folder / "checkpoints"
+            save_checkpoint(folder, self.codec, trainer, self.step, average=average)
+        self.ranks.wait()
 
     def _restore(self) -> None:
         checkpoints = list_checkpoints(self.folder / "checkpoints")
@@ -224,7 +287,12 @@ class TrainingRun:
             self.learner.carried = trainer.get("carried")
         elif self.config.init:
             missing = load_weights(Path(self.config.init), self.codec, self.config.fresh)
-            print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
+            if self.ranks.is_first:
+                print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
+        if self.config.ema is not None:
+            self.average = Average(self.codec, self.config.ema)
+            if checkpoints:
+                load_average(checkpoints[-1], self.average.codec)
 
     def _check_same_model(self) -> None:
         """Schedule and lambdas may be changed between sessions of a run, the network may not."""
@@ -241,33 +309,6 @@ class TrainingRun:
         values = self.experiment.model_dump(mode="json")
         (self.folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         (self.folder / "environment.json").write_text(json.dumps(_environment(), indent=1))
-
-
-class _Steps(torch.utils.data.Dataset):
-    """The batch of each step, by the step's number."""
-
-    def __init__(self, sampler: ClipSampler, config: TrainingConfig):
-        self.sampler = sampler
-        self.config = config
-
-    def __len__(self) -> int:
-        return total_steps(self.config.stages)
-
-    def __getitem__(self, step: int) -> Batch:
-        where = position(self.config.stages, step)
-        stage = where.stage
-        data = self.config.data
-        batch, crop = stage.batch or data.batch, stage.crop or data.crop
-        if stage.loss == "flow" and data.known_motion == "photographs":
-            return move_photographs(self.config.seed, step, batch, crop)
-        if stage.loss == "flow":
-            frames = self.sampler.batch(step, batch, 1, crop)[:, 0]
-            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-            return move_frames(frames, generator)
-        if stage.chain is not None:
-            first = step - where.done
-            return self.sampler.link(first, where.done, batch, stage.frames, crop, stage.chain)
-        return Batch(self.sampler.batch(step, batch, stage.frames, crop))
 
 
 def _environment() -> dict[str, Any]:

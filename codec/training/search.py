@@ -11,30 +11,42 @@ from torch import Tensor
 
 from codec.inter import GivenMotion, InterCodec
 from codec.motion_refine import refined
+from codec.training.rows import Rows
 
 
 @torch.no_grad()
-def searched_motion(inter: InterCodec, clip: Tensor, share: float) -> list[GivenMotion]:
+def searched_motion(
+    inter: InterCodec, clip: Tensor, share: float, rows: Rows | None = None
+) -> list[GivenMotion]:
     """For each frame of a clip but the first the motion that was found, and for which samples.
 
     Args:
         inter: a codec with ``motion.refine``.
         clip: [B, T, 3, H, W] in [0, 1].
-        share: of the B * (T - 1) pairs, which are drawn on the device and so that the step can be
-            captured as a CUDA graph.
+        share: of the whole batch's pairs, T - 1 a sample, which are drawn on the device and so that
+            the step can be captured as a CUDA graph.
+        rows: that the clips are of a batch; None: all of it.
     """
     samples, frames, _, height, width = clip.shape
+    rows = rows or Rows.all(samples)
     top = inter.flow.top
-    pairs = samples * (frames - 1)
+    pairs = rows.whole * (frames - 1)
     which = torch.rand(pairs, device=clip.device).argsort()[: math.ceil(share * pairs)]
+    shape = len(which), 1, 1, 1
+    draws = [torch.rand(shape, device=clip.device) for _ in inter.refine.stiffness[1:]]
+    if not rows.is_all:
+        pairs = samples * (frames - 1)
+        which = which - rows.first * (frames - 1)
+        mine = (which >= 0) & (which < pairs)
+        which, draws = which[mine], [draw[mine] for draw in draws]
     current, reference = (part.flatten(0, 1)[which] for part in (clip[:, 1:], clip[:, :-1]))
     nothing = current.new_zeros(len(which), 2, height // top, width // top)
-    with torch.autocast(clip.device.type, enabled=False):
-        choices = refined(current, reference, nothing, top, inter.refine)
-    found = choices[0]
-    for number, flow in enumerate(choices[1:], 2):  # each of them as often
-        draws = torch.rand(len(which), 1, 1, 1, device=clip.device)
-        found = torch.where(draws < 1 / number, flow, found)
+    found = nothing
+    if len(which):
+        with torch.autocast(clip.device.type, enabled=False):
+            found, *others = refined(current, reference, nothing, top, inter.refine)
+        for number, (flow, draw) in enumerate(zip(others, draws, strict=True), 2):
+            found = torch.where(draw < 1 / number, flow, found)  # each of them as often
     flows = clip.new_zeros(pairs, *nothing.shape[1:]).index_copy(0, which, found)
     taken = torch.zeros(pairs, dtype=torch.bool, device=clip.device)
     taken = taken.index_fill(0, which, True)

@@ -24,6 +24,8 @@ class Batch(NamedTuple):
         visible: where the flow holds, [B, H, W] 0 or 1.
         begins: of a stage with chains: samples [B] that begin a chain, the others go on.
         quality: of a stage with chains: indices [B], which stay for a whole chain.
+        seen: sum of ``visible`` over the whole batch, where these are some of its samples; None:
+            they are all.
     """
 
     clip: Tensor
@@ -31,6 +33,15 @@ class Batch(NamedTuple):
     visible: Tensor | None = None
     begins: Tensor | None = None
     quality: Tensor | None = None
+    seen: Tensor | None = None
+
+    def take(self, samples: slice) -> "Batch":
+        """These samples alone."""
+        if samples == slice(0, len(self.clip)):
+            return self
+        seen = self.visible.sum() if self.seen is None and self.visible is not None else self.seen
+        some = (None if value is None else value[samples] for value in self[:-1])
+        return Batch(*some, seen)
 
 
 class Cut(NamedTuple):
@@ -89,15 +100,29 @@ class ClipSampler:
         first = step * batch
         return [self._cut(random, able, first + i, frames, crop) for i in range(batch)]
 
-    def batch(self, step: int, batch: int, frames: int, crop: int) -> Tensor:
+    def batch(
+        self, step: int, batch: int, frames: int, crop: int, samples: slice = slice(None)
+    ) -> Tensor:
         """[B, T, 3, crop, crop] RGB in [0, 1], flipped and reversed in time at random.
+
+        Args:
+            samples: of the step's batch, which are read.
 
         Raises:
             ConfigError: no clip is long or large enough.
         """
-        return self.read(self.draw(step, batch, frames, crop), frames, crop)
+        return self.read(self.draw(step, batch, frames, crop)[samples], frames, crop)
 
-    def link(self, first: int, done: int, batch: int, frames: int, crop: int, chain: int) -> Batch:
+    def link(
+        self,
+        first: int,
+        done: int,
+        batch: int,
+        frames: int,
+        crop: int,
+        chain: int,
+        samples: slice = slice(None),
+    ) -> Batch:
         """The next ``frames - 1`` frames of each sample's chain, and the one before them.
 
         A sample's chain is ``chain`` frames long and begins after an I frame; then it takes up
@@ -106,6 +131,7 @@ class ClipSampler:
 
         Args:
             first, done: the stage's first step, and how many of its steps are done.
+            samples: of the batch, which are read.
 
         Raises:
             ConfigError: no clip is long or large enough.
@@ -113,7 +139,7 @@ class ClipSampler:
         able = self._able(chain + 1, crop)
         links = chain // (frames - 1)
         cuts, begins, quality = [], [], []
-        for sample in range(batch):
+        for sample in range(batch)[samples]:
             number, place = divmod(done + sample * links // batch, links)
             random = np.random.default_rng([self.seed, first, sample, number])
             cut = self._cut(random, able, number * batch + sample, chain + 1, crop)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from codec.config import load_experiment
 from codec.entropy.coders import RateModel
 from codec.errors import ConfigError, TrainingError
 from codec.models import load
+from codec.training.checkpoint import save_checkpoint
 from codec.training.data import Batch
 from codec.training.run import TrainingRun
+from codec.video_codec import VideoCodec
 
 ROOT = Path(__file__).parents[3]
 DEBUG = ROOT / "configs" / "debug.yaml"
@@ -137,22 +140,52 @@ def test_a_folder_of_another_model_is_refused(finished, cache):
         TrainingRun(experiment(cache, "model.intra.latent=8"), finished)
 
 
-def test_full_disk_leaves_the_last_checkpoint(cache, tmp_path, monkeypatch):
-    run = TrainingRun(experiment(cache), tmp_path / "full")
+@pytest.mark.parametrize(
+    "place",
+    ["safetensors.torch.save_file", "codec.training.checkpoint.torch.save", "os.replace"],
+)
+def test_full_disk_leaves_the_last_checkpoint(cache, tmp_path, monkeypatch, place):
+    run = TrainingRun(experiment(cache, "training.ema=0.9"), tmp_path / "full")
     run.train(stop_at=4)
     good = weights(run.folder)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("codec.training.checkpoint.torch.save", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(place, full)
+    with pytest.raises(TrainingError, match="No space .* give the same command again"):
         run.train(stop_at=6)
     monkeypatch.undo()
     assert [p.name for p in (run.folder / "checkpoints").iterdir()] == ["step_00000004"]
     assert all(torch.equal(good[name], value) for name, value in weights(run.folder).items())
     resumed = TrainingRun(experiment(cache), run.folder)
     assert resumed.step == 4
+
+
+@pytest.mark.parametrize("largest", ["weights", "trainer"])
+def test_files_that_cannot_be_written_whole(cache, tmp_path, largest):
+    """The system refuses to write on: safetensors and torch each have an error of their own."""
+    codec = VideoCodec(experiment(cache).model)
+    few = torch.nn.Linear(1, 1)
+    save_checkpoint(tmp_path, codec, {"step": 1}, 1)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(TrainingError, match="step_00000002: the checkpoint cannot be written"):
+            if largest == "weights":
+                save_checkpoint(tmp_path, codec, {"step": 2}, 2)
+            else:
+                save_checkpoint(tmp_path, few, {"optimizer": torch.rand(100_000)}, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
+
+
+def test_what_a_killed_run_was_writing_goes(cache, tmp_path):
+    (tmp_path / ".writing_1").mkdir()
+    (tmp_path / ".writing_1" / "weights.safetensors").write_bytes(b"half")
+    save_checkpoint(tmp_path, torch.nn.Linear(1, 1), {}, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
