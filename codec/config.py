@@ -353,6 +353,7 @@ class TrainingConfig(_Config):
     validate_every: int = 1000
     init: str | None = None
     fresh: tuple[str, ...] = ()
+    widen: bool = False
     data: DataConfig = DataConfig()
     stages: tuple[Stage, ...] = ()
 

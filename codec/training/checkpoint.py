@@ -106,12 +106,19 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda c: c.step)
 
 
-def load_weights(path: Path, codec: VideoCodec, fresh: tuple[str, ...] = ()) -> list[str]:
+def load_weights(
+    path: Path, codec: VideoCodec, fresh: tuple[str, ...] = (), widen: bool = False
+) -> list[str]:
     """Load a checkpoint's or model file's weights by name; returns the names not loaded.
 
     Tensors whose name or shape the codec does not have are passed over, so that a variant can
     start from its parent; so are those with a text of ``fresh`` in their name. Where a model file
     has another range of lambdas, its tables by quality move, so that each lambda keeps its own.
+
+    Args:
+        widen: where the codec's tensor is larger, take the smaller one as its beginning. A layer's
+            new inputs weigh nothing and its new outputs are as they were made, so what the parent
+            computed is still computed, beside what is new.
 
     Raises:
         ModelError: no such file or none of its tensors fits.
@@ -129,13 +136,33 @@ def load_weights(path: Path, codec: VideoCodec, fresh: tuple[str, ...] = ()) -> 
     fitting = {
         k: v.to(own[k].dtype)
         for k, v in stored.items()
-        if k in own and own[k].shape == v.shape and not any(text in k for text in fresh)
+        if k in own
+        and (own[k].shape == v.shape or widen and _fits_into(v, own[k]))
+        and not any(text in k for text in fresh)
     }
     if not fitting:
         raise ModelError(f"{file}: none of its tensors fits this model; use one of the same family")
     _keep_lambdas(fitting, file, codec)
+    fitting = {k: _widened(v, own[k].detach()) for k, v in fitting.items()}
     codec.load_state_dict(fitting, strict=False)
     return sorted(k for k in own if k not in fitting)
+
+
+def _fits_into(small: torch.Tensor, large: torch.Tensor) -> bool:
+    return small.dim() == large.dim() and all(
+        a <= b for a, b in zip(small.shape, large.shape, strict=True)
+    )
+
+
+def _widened(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+    """``large`` with ``small`` as its beginning; to what is in ``small`` nothing new is added."""
+    if small.shape == large.shape:
+        return small
+    wide = large.clone()
+    if wide.dim() == 4:  # a convolution [out, in, height, width]
+        wide[: small.shape[0]] = 0
+    wide[tuple(slice(0, side) for side in small.shape)] = small
+    return wide
 
 
 def _keep_lambdas(tensors: dict[str, torch.Tensor], file: Path, codec: VideoCodec) -> None:

@@ -286,7 +286,9 @@ class TrainingRun:
             load_optimizer(self.optimizer, trainer["optimizer"])
             self.learner.carried = trainer.get("carried")
         elif self.config.init:
-            missing = load_weights(Path(self.config.init), self.codec, self.config.fresh)
+            missing = load_weights(
+                Path(self.config.init), self.codec, self.config.fresh, self.config.widen
+            )
             if self.ranks.is_first:
                 print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
         if self.config.ema is not None:

@@ -76,3 +76,29 @@ def test_another_range_of_lambdas_keeps_what_each_lambda_does(tmp_path):
             one, other = (g(torch.tensor([q])) for g, q in zip(gains, (old, new), strict=True))
             torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)  # stored in half precision
     assert child.lambda_of(torch.tensor(0)) == 64
+
+
+def test_a_wider_codec_begins_as_its_parent(tmp_path):
+    """With more latent channels the parent's symbols are the first and the picture is the same."""
+    settings = debug_config()
+    torch.manual_seed(0)
+    parent = VideoCodec(settings).eval()
+    export(parent, tmp_path / "parent.safetensors", {}, half=False)
+    wide = settings.model_copy(
+        update={
+            part: getattr(settings, part).model_copy(update={"latent": 24})
+            for part in ("intra", "inter")
+        }
+    )
+    child = VideoCodec(wide).eval()
+    missing = load_weights(tmp_path / "parent.safetensors", child)
+    assert "intra.encoder.leave.weight" in missing
+    assert load_weights(tmp_path / "parent.safetensors", child, widen=True) == []
+    x, level = torch.rand(1, 3, 64, 96), torch.tensor([40.0])
+    with torch.no_grad():
+        y, wider = (codec.intra.encoder(x - 0.5, level) for codec in (parent, child))
+        torch.testing.assert_close(wider[:, : y.shape[1]], y)
+        assert wider.shape[1] == 24 and wider[:, 16:].abs().max() > 0
+        one, _ = parent.intra.decoder(y, level)
+        other, _ = child.intra.decoder(wider, level)
+        torch.testing.assert_close(one, other)
