@@ -374,6 +374,8 @@ def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:
             if point.arguments is not None:
                 row["arguments"] = " ".join(point.arguments)
             row.update(shared)
+            if point.machine is not None:
+                row.update({name: point.machine.get(name) for name in ("cpu", "cores")})
             rows.append(row)
     return rows
 

@@ -27,10 +27,18 @@ print(faults() - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_frames_do_not_fault_again():
-    counts = {}
-    for mode in ("keep", "plain"):
-        command = [sys.executable, "-c", SCRIPT, mode]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        counts[mode] = int(done.stdout)
-    # How many there are to save depends on the pages' size, and a busy system takes some itself.
-    assert counts["keep"] < counts["plain"] / 4, counts
+    # How many there are to save depends on the pages' size, and a system that is short of memory
+    # takes pages away by itself: of three tries one is undisturbed.
+    tries = []
+    for _ in range(3):
+        counts = {mode: _faults(mode) for mode in ("keep", "plain")}
+        if counts["keep"] < counts["plain"] / 4:
+            return
+        tries.append(counts)
+    pytest.fail(f"page faults: {tries}")
+
+
+def _faults(mode: str) -> int:
+    command = [sys.executable, "-c", SCRIPT, mode]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout)
