@@ -53,9 +53,11 @@ class LiteExtractor(nn.Module):
     def forward(
         self, frame: Tensor, feature: Tensor | None, begins: Tensor | None = None
     ) -> list[Tensor]:
-        patches = F.pixel_unshuffle(frame, 4)
-        fine = _entered(patches, feature, begins, self.from_frame, self.from_feature)
+        fine = _entered(frame, feature, begins, self._from_patches, self.from_feature)
         return [fine, self.body(F.leaky_relu(self.down(fine), 0.01))]
+
+    def _from_patches(self, frame: Tensor) -> Tensor:
+        return self.from_frame(F.pixel_unshuffle(frame, 4))
 
 
 def _entered(

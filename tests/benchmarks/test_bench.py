@@ -2,21 +2,9 @@
 
 import json
 
-import pytest
-
 from benchmarks.registry import Figure, load, suites
 from codec.errors import LgmcError
-from codec.models import export
 from lgmc.main import main
-
-from ..codec.conftest import debug_config, loud_codec
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "debug.safetensors"
-    export(loud_codec(debug_config()), path, {})
-    return str(path)
 
 
 def test_limits_are_judged():

@@ -6,17 +6,7 @@ import pytest
 import torch
 
 from benchmarks import training
-from codec.models import export
 from lgmc.main import main
-
-from ..codec.conftest import debug_config, loud_codec
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "debug.safetensors"
-    export(loud_codec(debug_config()), path, {})
-    return str(path)
 
 
 @pytest.fixture(autouse=True)
