@@ -43,12 +43,13 @@ class FrameEncoder:
         codec: with tables built.
         header: of the stream: the video's format, quality and intra period.
         device: of the codec.
+        effort: see ``session.encode``.
 
     Attributes:
         seconds: spent in the network and the entropy coder so far.
     """
 
-    def __init__(self, codec: VideoCodec, header: SequenceHeader, device: str):
+    def __init__(self, codec: VideoCodec, header: SequenceHeader, device: str, effort: int = 0):
         self.seconds = 0.0
         self._header, self._device = header, device
         self._form = VideoFormat(
@@ -63,7 +64,7 @@ class FrameEncoder:
         self._order = FrameOrder(
             header.intra_period, len(codec.config.pattern.inter), codec.frame_quality
         )
-        self._coder = FrameCoder(codec, header.height, header.width)
+        self._coder = FrameCoder(codec, header.height, header.width, effort)
         self._first_pass: list[CodedFrame] = []
         self._control: RateController | None = None
 

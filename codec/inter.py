@@ -27,7 +27,8 @@ from codec.flow_correlation import CorrelationFlow
 from codec.graphed import Graphed
 from codec.layers import warp
 from codec.motion import MotionCodec
-from codec.motion_refine import price, refined
+from codec.motion_descent import descended
+from codec.motion_refine import left_over, refined
 
 
 @dataclass(frozen=True)
@@ -170,21 +171,29 @@ class InterCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         given: GivenMotion | None = None,
+        effort: int = 0,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Estimate and code the motion: (estimated flow, decoded flow, symbols).
 
         Args:
             given: what is coded instead of the flow net's estimate, in training.
+            effort: steps of gradient descent that make the motion cheaper, when encoding.
         """
-        estimated = None if coder.decoding else self.flow(frame, state.frame)
+        known = self.prior, quality, size
+        if coder.decoding:
+            return None, *self.motion(None, coder, *known, state.motion_symbols)
+        estimated = self.flow(frame, state.frame)
         if given is not None:
             estimated = torch.where(given.taken.view(-1, 1, 1, 1), given.flow, estimated)
-        elif self.refine is not None and not coder.decoding and not coder.differentiable:
+        if given is not None or coder.differentiable:
+            return estimated, *self.motion(estimated, coder, *known, state.motion_symbols)
+        if self.refine is not None:
             estimated = self._cheapest(frame, state, quality, size, estimated)
-        flow, symbols = self.motion(
-            estimated, coder, self.prior, quality, size, state.motion_symbols
-        )
-        return estimated, flow, symbols
+        if effort == 0:
+            return estimated, *self.motion(estimated, coder, *known, state.motion_symbols)
+        left = partial(self._left_over, frame, state.frame, lambda_of(quality, *self.lambdas))
+        y = descended(self.motion, estimated, left, *known, state.motion_symbols, effort)
+        return estimated, *self.motion.code(y, coder, *known, state.motion_symbols)
 
     def _cheapest(
         self,
@@ -195,17 +204,22 @@ class InterCodec(nn.Module):
         estimated: Tensor,
     ) -> Tensor:
         """The estimated flow or one that a search found: whichever is cheapest when coded."""
-        top = self.flow.top
         flows = [estimated, *self.search(frame, state.frame, estimated)]
         rate_lambda = lambda_of(quality, *self.lambdas)
 
         def price_of(flow: Tensor) -> float:
             trial = RateEstimate()
             decoded, _ = self.motion(flow, trial, self.prior, quality, size, state.motion_symbols)
-            warped = warp(state.frame, to_full_size(decoded, top))
-            return price(sum(trial.bits.values()), warped, frame, rate_lambda)
+            left = self._left_over(frame, state.frame, rate_lambda, decoded)
+            return sum(trial.bits.values()) + float(left)
 
         return min(flows, key=price_of)
+
+    def _left_over(
+        self, frame: Tensor, reference: Tensor, rate_lambda: Tensor, flow: Tensor
+    ) -> Tensor:
+        """Bits that a decoded flow leaves to the residual, about: see ``left_over``."""
+        return left_over(warp(reference, to_full_size(flow, self.flow.top)), frame, rate_lambda)
 
     def forward(
         self,
@@ -215,6 +229,7 @@ class InterCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         given: GivenMotion | None = None,
+        effort: int = 0,
     ) -> InterOutput:
         """Code a frame.
 
@@ -223,10 +238,10 @@ class InterCodec(nn.Module):
             state: of the last frame, at the padded size.
             quality: [B] indices 0..63.
             size: the latents' (H / 16, W / 16).
-            given: see :meth:`code_motion`.
+            given, effort: see :meth:`code_motion`.
         """
         estimated, flow, motion_symbols = self.code_motion(
-            frame, state, coder, quality, size, given
+            frame, state, coder, quality, size, given, effort
         )
         contexts = self.compensation(state.frame, state.feature, flow, state.older, state.begins)
         y = None if coder.decoding else self._analyse(frame, contexts, quality)

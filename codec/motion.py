@@ -129,7 +129,23 @@ class MotionCodec(nn.Module):
             The decoded flow, like ``flow``, and the symbols.
         """
         y = None if coder.decoding else self.encoder(flow)
+        return self.code(y, coder, prior, quality, size, previous)
+
+    def code(
+        self,
+        y: Tensor | None,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+        previous: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Code a flow's latent, ``encoder(flow)``; the rest as :meth:`forward`."""
         y_hat, symbols = self.latent(y, coder, prior, quality, size, previous=previous)
+        return self.flow_of(y_hat), symbols
+
+    def flow_of(self, y_hat: Tensor) -> Tensor:
+        """The flow that a decoded latent stands for."""
         # Half precision would round a motion of 10 pixels to a sixteenth of a pixel.
         with torch.autocast(y_hat.device.type, enabled=False):
-            return self.decoder(y_hat), symbols
+            return self.decoder(y_hat)

@@ -6,8 +6,8 @@
 The flow net sees a few pixels at each of its levels and misses what moves far between two frames
 without much context; a search finds it. What is found is made as smooth as the pictures allow, for
 ragged vectors are dear to code; how smooth is a choice, so there are several. Which pays is asked
-frame by frame: the estimate and all of them are coded for trial (:func:`price`) and the cheapest is
-kept. Decoders know nothing of it.
+frame by frame: the estimate and all of them are coded for trial, priced with what they leave over
+(:func:`left_over`), and the cheapest is kept. Decoders know nothing of it.
 """
 
 import torch
@@ -23,7 +23,7 @@ _FINEST = 2  # the finest level is 1 / _FINEST of the frame
 _LEAST_SIDE = 16  # a level with a shorter side has no coarser one
 _CHOICES = 9  # best matches of a search among which a nearer one may win
 _BLOCK = 16
-_PRICE = 0.2  # see price()
+_PRICE = 0.2  # see left_over()
 
 
 @torch.no_grad()
@@ -109,21 +109,19 @@ def _sized(flow: Tensor, like: Tensor) -> Tensor:
     return torch.cat((x * (width / flow.shape[-1]), y * (height / flow.shape[-2])), 1)
 
 
-def price(bits: Tensor | float, warped: Tensor, frame: Tensor, rate_lambda: Tensor) -> float:
-    """What a motion costs: its own bits, and those that what it leaves over will cost, about.
+def left_over(warped: Tensor, frame: Tensor, rate_lambda: Tensor) -> Tensor:
+    """Bits that the difference of a warped frame from the true one will cost, about: a scalar.
 
     Each halving of a block's error saves some share of a bit a pixel, until the error is what the
     quality allows anyway, about 0.25 / lambda: ``_PRICE * log2(1 + error / (0.25 / lambda))``.
-    ``_PRICE`` is low, so that a search that only looks better is left alone (docs/decisions.md).
+    ``_PRICE`` is low, so that a motion that only looks better is left alone (docs/decisions.md).
 
     Args:
-        bits: of the motion.
         warped, frame: [1, 3, H, W].
         rate_lambda: lambda of mean squared error in [0, 1] against bits a pixel.
     """
     error = F.avg_pool2d((warped - frame).float().square().mean(1, keepdim=True), _BLOCK)
-    left = _PRICE * _BLOCK**2 * torch.log2(1 + error * rate_lambda / 0.25)
-    return float(bits) + float(left.sum())
+    return _PRICE * _BLOCK**2 * torch.log2(1 + error * rate_lambda / 0.25).sum()
 
 
 def patches(frame: Tensor, size: int, border: str = "replicate") -> Tensor:

@@ -18,6 +18,8 @@ import numpy as np
 from codec.bitstream.container import ContainerReader, ContainerWriter
 from codec.bitstream.header import MAX_INTRA_PERIOD, MAX_QUALITY, SequenceHeader
 from codec.bitstream.packets import Packet, PacketType, frame_digest
+from codec.config import MAX_EFFORT
+from codec.entropy.coders import StreamDecoder
 from codec.errors import BitstreamError, ConfigError, LgmcError, ModelError
 from codec.frame_encoder import FrameEncoder
 from codec.models import Model, available, load
@@ -89,6 +91,7 @@ def encode(
     quality: int = 32,
     intra_period: int = 32,
     rate: RateTarget | None = None,
+    effort: int = 0,
     frames: int | None = None,
     recon: str | os.PathLike | None = None,
     digests: bool = True,
@@ -108,6 +111,8 @@ def encode(
         rate: bit rates to meet, by the quality of each frame (docs/rate_control.md). ``quality`` is
             then where the search for it begins, or the most where no average is asked for. A rate
             that cannot be met is no error: the report's ``outcome`` says so.
+        effort: steps of gradient descent, 0..MAX_EFFORT, by which each P frame's motion is made
+            cheaper before it is coded. The stream is an ordinary one.
         frames: encode the first so many.
         recon: where to write the pictures that a decoder will give.
         digests: write 8 bytes a frame by which a decoder can check its pictures.
@@ -120,6 +125,7 @@ def encode(
     """
     _check_range("quality", quality, MAX_QUALITY)
     _check_range("intra period", intra_period, MAX_INTRA_PERIOD)
+    _check_range("effort", effort, MAX_EFFORT)
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(source, frames, reader_options))
         _check_not_itself(source, target)
@@ -148,7 +154,7 @@ def encode(
         stream = stack.enter_context(_whole_file(target))
         writer = ContainerWriter(stream, header)
         shown = stack.enter_context(open_writer(recon, form)) if recon is not None else None
-        coder = FrameEncoder(loaded.codec, header, device)
+        coder = FrameEncoder(loaded.codec, header, device, effort)
         started = time.perf_counter()
         sequence: Iterable[Frame] = reader
         if rate is not None and rate.two_pass:
@@ -260,12 +266,20 @@ class Decoding:
         self._verify = verify
         self._account = account
         self.coding_seconds = 0.0
-        self.parts: dict[str, float] = {}
+        self._coder: StreamDecoder | None = None
         self._frames = self._decode()
 
     @property
     def damage(self) -> LgmcError | None:
         return self._reader.damage
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Bits by part of the frame that was given last; empty without ``account``.
+
+        Reckoned when it is asked for, so that decoding takes no longer.
+        """
+        return dict(self._coder.bits) if self._coder else {}
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -297,7 +311,7 @@ class Decoding:
         with self._file:
             for number, packet in enumerate(self._reader):
                 begun = time.perf_counter()
-                decoded, self.parts = coder.decode(
+                decoded, self._coder = coder.decode(
                     packet.payload,
                     packet.type is PacketType.INTRA,
                     packet.quality,
@@ -321,6 +335,7 @@ def decode(
     device: str = "cpu",
     partial: bool = False,
     verify: bool = False,
+    account: bool = False,
 ) -> Decoding:
     """Decode a .lgmc stream frame by frame.
 
@@ -330,6 +345,7 @@ def decode(
         device: "cpu" or "cuda".
         partial: end quietly at the last whole frame before a damage.
         verify: check every frame against the stream's digests.
+        account: remember what tells the bits by part (``Decoding.parts``).
 
     Returns:
         An iterator over frames (three integer planes) with ``format`` and ``damage``.
@@ -337,7 +353,7 @@ def decode(
     Raises:
         BitstreamError, ModelError: one line that says what is wrong.
     """
-    return Decoding(source, model, device, partial, verify)
+    return Decoding(source, model, device, partial, verify, account)
 
 
 def decode_to_file(
@@ -394,7 +410,7 @@ def account(
     them. They add up to the frame's rANS stream but for its end state of 8 bytes."""
     with Decoding(source, model, device, partial, verify=False, account=True) as frames:
         for number, _ in enumerate(frames):
-            yield dict(frames.parts)
+            yield frames.parts
             if progress is not None:
                 progress(number + 1, frames.header.frame_count)
 

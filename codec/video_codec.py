@@ -89,9 +89,13 @@ class VideoCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         given: GivenMotion | None = None,
+        effort: int = 0,
     ) -> InterOutput:
-        """Code a P frame (padded; None when decoding) of latent size ``size``."""
-        return self.inter(frame, state, coder, quality, size, given)
+        """Code a P frame (padded; None when decoding) of latent size ``size``.
+
+        given, effort: see ``InterCodec.code_motion``.
+        """
+        return self.inter(frame, state, coder, quality, size, given, effort)
 
 
 class FrameCoder:
@@ -100,15 +104,16 @@ class FrameCoder:
     Args:
         codec: with tables built.
         height, width: of the frames.
+        effort: of an encoder, see ``InterCodec.code_motion``.
     """
 
-    def __init__(self, codec: VideoCodec, height: int, width: int):
+    def __init__(self, codec: VideoCodec, height: int, width: int, effort: int = 0):
         self.codec = codec
+        self.effort = effort
         self.height, self.width = height, width
         self.size = codec.latent_size(height, width)
         self.state: ReferenceState | None = None
 
-    @torch.inference_mode()
     def code(self, frame: Tensor | None, intra: bool, quality: int, coder: Coder) -> Tensor:
         """Code the next frame.
 
@@ -121,16 +126,23 @@ class FrameCoder:
         Returns:
             The decoded frame [1, 3, H, W] in [0, 1].
         """
-        device = next(self.codec.parameters()).device
+        # What inference mode makes, autograd refuses later; descent needs it.
+        with torch.no_grad() if self.effort else torch.inference_mode():
+            return self._code(frame, intra, quality, coder)
+
+    def _code(self, frame: Tensor | None, intra: bool, quality: int, coder: Coder) -> Tensor:
+        codec, size = self.codec, self.size
+        device = next(codec.parameters()).device
         level = torch.tensor([quality], dtype=torch.float32, device=device)
         if frame is not None:
-            frame = self.codec.pad(frame).contiguous(memory_format=torch.channels_last)
+            frame = codec.pad(frame).contiguous(memory_format=torch.channels_last)
         if intra:
-            self.state = self.codec.code_intra(frame, coder, level, self.size)
+            self.state = codec.code_intra(frame, coder, level, size)
         else:
             if self.state is None:
                 raise ValueError("the first frame must be an I frame")
-            self.state = self.codec.code_inter(frame, self.state, coder, level, self.size).state
+            coded = codec.code_inter(frame, self.state, coder, level, size, effort=self.effort)
+            self.state = coded.state
         return self.state.frame[..., : self.height, : self.width]
 
     def encode(self, frame: Tensor, intra: bool, quality: int) -> tuple[bytes, Tensor]:
@@ -141,11 +153,11 @@ class FrameCoder:
 
     def decode(
         self, payload: bytes, intra: bool, quality: int, account: bool = False
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The decoded frame and, with ``account``, bits by part."""
+    ) -> tuple[Tensor, StreamDecoder]:
+        """The decoded frame, and the coder that with ``account`` can tell the bits by part."""
         coder = StreamDecoder(payload, account)
         decoded = self.code(None, intra, quality, coder)
-        return decoded, dict(coder.bits)
+        return decoded, coder
 
     def estimate(self, frame: Tensor, intra: bool, quality: int) -> tuple[dict[str, float], Tensor]:
         """Estimated bits by part and the reconstruction; writes nothing."""

@@ -6,7 +6,7 @@ after it (bits, metrics, times, result files) is one path for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +36,24 @@ class Encoded:
     peak_memory_mib: float | None = None
 
 
+@dataclass
+class DecodeNotes:
+    """What decoding leaves behind besides frames, for who asks for it.
+
+    peak_memory_mib: the most main memory that the decoder has held so far, MiB; None where the
+    system does not tell. bits_of_last: bits by part of the model of the frame that was given last;
+    None where the codec does not tell.
+    """
+
+    peak_memory_mib: float | None = None
+    bits_of_last: Callable[[], dict[str, float]] | None = None
+
+    def saw(self, peak_memory_mib: float | None) -> None:
+        """Keep the larger of what was seen before and this."""
+        seen = [one for one in (self.peak_memory_mib, peak_memory_mib) if one is not None]
+        self.peak_memory_mib = max(seen, default=None)
+
+
 class CodecUnderTest(Protocol):
     """A codec at one intra period, able to encode any sequence at any of its levels.
 
@@ -60,8 +78,13 @@ class CodecUnderTest(Protocol):
         """Write ``sequence`` at ``level`` to the file ``target``."""
         ...
 
-    def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:
-        """The frames of the file ``source`` in the format of ``sequence``."""
+    def decode(
+        self, source: Path, sequence: Sequence, notes: DecodeNotes | None = None
+    ) -> Iterator[Frame]:
+        """The frames of the file ``source`` in the format of ``sequence``.
+
+        notes: filled in on the way.
+        """
         ...
 
     def abort(self) -> None:

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from codec.errors import ConfigError
-from eval.codec_under_test import Encoded
+from eval.codec_under_test import DecodeNotes, Encoded
 from eval.conditions import code_digest, forget_peak_memory, peak_memory_mib
 from eval.sequences import Sequence
 
@@ -24,7 +24,8 @@ class Model:
     """A model that ships, by name, or one in a file, at one intra period on one device.
 
     here: whether it is to run in this process; else the device need not be there, as only its name
-    and identity are asked for. Raises ModelError where it cannot be loaded.
+    and identity are asked for. effort: see ``codec.session.encode``; where it is not 0 it is part
+    of the name. Raises ModelError where the model cannot be loaded.
     """
 
     parameter = "quality"
@@ -37,18 +38,20 @@ class Model:
         intra_period: int = 32,
         device: str = "cpu",
         here: bool = True,
+        effort: int = 0,
     ) -> None:
         import codec
         from codec.models import available
 
         self._model = codec.load(name, device=device if here else "cpu")
         self._source = str(name) if str(name) in available() else os.path.abspath(name)
-        self.name = self._model.name
+        self.name = self._model.name + (f"-effort{effort}" if effort else "")
         self.intra_period = intra_period
+        self.effort = effort
         self.device = device
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self._source, self.intra_period, self.device, self.name)
+        return _restored, (self._source, self.intra_period, self.device, self.effort, self.name)
 
     def abort(self) -> None:
         """Nothing: no program runs for it."""
@@ -56,11 +59,13 @@ class Model:
     def identity(self) -> dict[str, str]:
         """Name, digest of the weights, and digest of the sources that code and decode."""
         sources = code_digest("codec", "kernels", without=("training",))
+        effort = {"effort": str(self.effort)} if self.effort else {}
         return {
             "model": self._model.name,
             "weights": self._model.digest.hex(),
             "code": sources,
             "device": self.device,
+            **effort,
         }
 
     def encode(self, sequence: Sequence, level: int, target: Path) -> Encoded:
@@ -81,6 +86,7 @@ class Model:
             model=self._model,
             quality=level,
             intra_period=self.intra_period,
+            effort=self.effort,
             frames=sequence.frames,
             digests=False,
             device=self.device,
@@ -88,7 +94,8 @@ class Model:
             **sequence.reader_options,
         )
         seconds = perf_counter() - start
-        words = f"lgmc encode {sequence.path.name} {target.name} --model {self.name}"
+        words = f"lgmc encode {sequence.path.name} {target.name} --model {self._model.name}"
+        words += f" --effort {self.effort}" if self.effort else ""
         words += f" --quality {level} --intra-period {self.intra_period} --frames {sequence.frames}"
         return Encoded(
             seconds,
@@ -99,17 +106,27 @@ class Model:
             peak_memory_mib() if measurable else None,
         )
 
-    def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:
+    def decode(
+        self, source: Path, sequence: Sequence, notes: DecodeNotes | None = None
+    ) -> Iterator[Frame]:
         """The decoded frames; the stream itself carries the format."""
         from codec.session import decode
 
-        with decode(source, model=self._model, device=self.device) as frames:
-            yield from frames
+        notes = notes or DecodeNotes()
+        with decode(source, model=self._model, device=self.device, account=True) as frames:
+            notes.bits_of_last = lambda: frames.parts
+            while True:
+                measurable = forget_peak_memory()  # what measures the frames holds memory, too
+                frame = next(frames, None)
+                notes.saw(peak_memory_mib() if measurable else None)
+                if frame is None:
+                    return
+                yield frame
 
 
 @functools.lru_cache(maxsize=1)  # a worker measures many points of one model
-def _restored(source: str, intra_period: int, device: str, name: str) -> Model:
+def _restored(source: str, intra_period: int, device: str, effort: int, name: str) -> Model:
     """A model that was pickled, under the name that it had there."""
-    model = Model(source, intra_period, device)
+    model = Model(source, intra_period, device, effort=effort)
     model.name = name
     return model

@@ -14,9 +14,10 @@ from typing import Any
 
 from codec.errors import LgmcError
 from codec.video.ffmpeg import find_ffmpeg
+from codec.video.format import Frame
 from eval import conditions
 from eval.anchors.program import ffmpeg_version
-from eval.codec_under_test import CodecUnderTest, FrameClock, frames_per_second
+from eval.codec_under_test import CodecUnderTest, DecodeNotes, FrameClock, frames_per_second
 from eval.conditions import Machine
 from eval.filter_metrics import FilterMetrics
 from eval.metrics import average, measure
@@ -92,15 +93,20 @@ def _measure(
         target = Path(folder) / f"{sequence.name}{codec.extension}"
         encoded = codec.encode(sequence, level, target)
         size = target.stat().st_size
-        clock = FrameClock()
-        decoded = clock.over(codec.decode(target, sequence))
+        clock, notes = FrameClock(), DecodeNotes()
+        decoded = clock.over(codec.decode(target, sequence, notes))
         filters = FilterMetrics(metrics, info, find_ffmpeg()) if metrics else None
+        parts: list[dict[str, float]] = []
+
+        def also(original: Frame, result: Frame) -> None:
+            if notes.bits_of_last is not None:
+                parts.append(notes.bits_of_last())
+            if filters is not None:
+                filters.add(original, result)
+
         with sequence.open() as reader, filters or nullcontext():
-            originals = sequence.checked(reader)
-            if filters is None:
-                rows = measure(originals, decoded, info)
-            else:
-                rows = measure(originals, decoded, info, also=filters.add)
+            rows = measure(sequence.checked(reader), decoded, info, also=also)
+            if filters is not None:
                 for name, values in filters.values().items():
                     for row, value in zip(rows, values, strict=True):
                         row[name] = value
@@ -117,11 +123,19 @@ def _measure(
         encode_fps=frames_per_second(sequence.frames, encoded.seconds, encoded.first_frame_seconds),
         decode_fps=frames_per_second(sequence.frames, clock.seconds, clock.first),
         encode_peak_mib=encoded.peak_memory_mib,
+        decode_peak_mib=notes.peak_memory_mib,
         measured=conditions.now(),
         arguments=encoded.arguments,
         per_frame=PerFrame(
             metrics={name: [row[name] for row in rows] for name in rows[0]},
             bytes=encoded.frame_bytes,
             types=encoded.frame_types,
+            bits=_by_part(parts),
         ),
     )
+
+
+def _by_part(frames: list[dict[str, float]]) -> dict[str, list[float]] | None:
+    """Bits of each frame by part, to a thousandth; a part that a frame does not have takes none."""
+    names = dict.fromkeys(name for frame in frames for name in frame)
+    return {name: [round(one.get(name, 0.0), 3) for one in frames] for name in names} or None

@@ -109,6 +109,12 @@ class PerFrame(_Record):
         "I: from itself alone; P: any predicted frame; null where the codec does not tell",
         default=None,
     )
+    bits: dict[str, list[float]] | None = _field(
+        "per part of the model (motion, residual, hyper ...) what it takes of each frame by the "
+        "tables that code it; null where the codec does not tell",
+        "bits",
+        default=None,
+    )
 
 
 class RdPoint(_Record):
@@ -147,6 +153,12 @@ class RdPoint(_Record):
         "MiB",
         default=None,
     )
+    decode_peak_mib: float | None = _field(
+        "the most main memory that the decoder's process held; null where it was not measured or "
+        "the system does not tell",
+        "MiB",
+        default=None,
+    )
     measured: str | None = _field("when: ISO 8601, UTC", unknowable=True)
     machine: Machine | None = _field(
         "what measured it, as in the conditions; null: the machine that the conditions name",
@@ -164,7 +176,8 @@ class RdPoint(_Record):
         unknown = sorted((set(self.metrics) | set(frames.metrics)) - set(KNOWN_METRICS))
         if unknown:
             raise ValueError(f"unknown metric {unknown[0]!r}")
-        lists = [*frames.metrics.values(), frames.bytes, frames.types]
+        parts = (frames.bits or {}).values()
+        lists = [*frames.metrics.values(), *parts, frames.bytes, frames.types]
         if any(values is not None and len(values) != self.frames for values in lists):
             raise ValueError(f"a per-frame list does not have {self.frames} entries")
         return self

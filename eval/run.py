@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codec.config import MAX_EFFORT
 from codec.errors import ConfigError
 from codec.video.ffmpeg import find_ffmpeg
 from eval import QPS, QUALITIES, conditions
@@ -62,6 +63,7 @@ def evaluate(
     models: list[str] | tuple[str, ...] = (),
     anchors: list[str] | tuple[str, ...] = (),
     qualities: tuple[int, ...] = QUALITIES,
+    efforts: tuple[int, ...] = (0,),
     qps: tuple[int, ...] = QPS,
     av1_qps: tuple[int, ...] = AV1_QPS,
     frames: int | None = None,
@@ -80,12 +82,13 @@ def evaluate(
 
     sequences: a path as ``find_sequences`` takes it, or its result. models: names or weight files.
     anchors: names of ``eval.anchors.ANCHORS`` and ``REFERENCES``. qualities: indices 0..63 of the
-    models; qps of the anchors; av1_qps: quantizers 0..63 of SVT-AV1 and libaom, whose scale is
-    another. frames: the first so many of each clip, None for all. force: measure anew what is
-    cached. reader_options: how raw files are read. pool: who measures, as many of the anchors'
-    points at once as there are cores when None; models run alone, after them, with all threads.
-    published: names of figures to draw beside ours, as ``eval.published`` has them. metrics:
-    "vmaf", "xpsnr", besides what is always measured. report: given a line per point.
+    models; efforts: of their encoders, each a codec of its own; qps of the anchors; av1_qps:
+    quantizers 0..63 of SVT-AV1 and libaom, whose scale is another. frames: the first so many of
+    each clip, None for all. force: measure anew what is cached. reader_options: how raw files are
+    read. pool: who measures, as many of the anchors' points at once as there are cores when None;
+    models run alone, after them, with all threads. published: names of figures to draw beside
+    ours, as ``eval.published`` has them. metrics: "vmaf", "xpsnr", besides what is always measured.
+    report: given a line per point.
 
     Writes CODEC.json per codec, points.csv, bdrate.json, rd_METRIC.png and .svg, and points/ (the
     cache). Raises LgmcError for what stops the whole: no sequence, an unknown anchor or model, a
@@ -94,6 +97,7 @@ def evaluate(
     if not models and not anchors:
         raise ConfigError("nothing to evaluate: give a model or an anchor")
     _check_levels(qualities if models else (), 63, "quality")
+    _check_levels(efforts if models else (), MAX_EFFORT, "effort")
     _check_levels(qps if anchors else (), 51, "qp")
     _check_levels(av1_qps if anchors else (), 63, "qp of AV1")
     quoted = [load_published(name) for name in published]
@@ -105,7 +109,7 @@ def evaluate(
         sequences = find_sequences(sequences, frames=frames, **(reader_options or {}))
     pool = pool or LocalPool()
     anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
-    model_codecs = _models(models, intra_period, device, pool.measures_here)
+    model_codecs = _models(models, efforts, intra_period, device, pool.measures_here)
     model_tasks = [
         PointTask(codec, s, level, intra_period, metrics)
         for codec in model_codecs
@@ -158,13 +162,19 @@ def _made(folder: Path) -> Path:
 
 
 def _models(
-    models: Iterable[str | Path], intra_period: int, device: str, here: bool
+    models: Iterable[str | Path],
+    efforts: tuple[int, ...],
+    intra_period: int,
+    device: str,
+    here: bool,
 ) -> list[CodecUnderTest]:
     if not models:
         return []
     from eval.learned import Model  # torch and the codec, only when there is a model to run
 
-    codecs = [Model(name, intra_period, device, here) for name in models]
+    codecs = [
+        Model(name, intra_period, device, here, effort) for name in models for effort in efforts
+    ]
     names = [codec.name for codec in codecs]
     for codec in codecs:
         if names.count(codec.name) > 1:  # two trainings of one configuration

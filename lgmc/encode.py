@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from codec.errors import ConfigError
 from lgmc.arguments import (
     add_coding,
+    add_effort,
     add_machine,
     add_rate,
     add_reading,
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="lite", metavar="NAME|FILE", help="see `lgmc models` (default lite)"
     )
     add_coding(parser)
+    add_effort(parser)
     add_rate(parser)
     parser.add_argument(
         "--recon", metavar="FILE", help="also write what a decoder will show (.y4m, .yuv, folder)"
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             quality=args.quality,
             intra_period=args.intra_period,
             rate=rate,
+            effort=args.effort,
             frames=args.frames,
             recon=args.recon,
             digests=not args.no_digests,

@@ -54,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"quality indices of the models (default {_joined(QUALITIES)})",
     )
     parser.add_argument(
+        "--efforts",
+        type=_levels(1000),
+        default=(0,),
+        metavar="STEPS,STEPS",
+        help="efforts of the models' encoders (lgmc encode --effort), each a codec of its own in "
+        "the results (default 0)",
+    )
+    parser.add_argument(
         "--qps",
         type=_levels(51),
         default=QPS,
@@ -125,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
             models=models,
             anchors=anchors,
             qualities=args.qualities,
+            efforts=args.efforts,
             qps=args.qps,
             av1_qps=args.av1_qps or AV1_QPS,
             frames=args.frames,

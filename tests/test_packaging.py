@@ -37,6 +37,7 @@ ROOMS = {
     "tcm": 5,
     "lite": 5,
     "motion": 4,
+    "motion_descent": 5,
     "motion_refine": 4,
     "motion_variational": 3,
     "compensation": 4,

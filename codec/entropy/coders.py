@@ -159,8 +159,8 @@ class StreamDecoder:
     Args:
         payload: the stream; checked against damage by the container before it comes here, because
             rANS itself reports nothing.
-        account: also add up ``bits[part]``, the cost of each symbol by the stored tables, and keep
-            it place by place in ``maps[part]``, [h, w] of the latent, summed over channels.
+        account: remember the symbols, so that :attr:`bits` and :attr:`maps` can tell what each
+            cost by the stored tables; that is reckoned when they are asked for.
     """
 
     decoding = True
@@ -175,8 +175,9 @@ class StreamDecoder:
                 "damaged or was not made by lgmc; encode it again"
             )
         self.account = account
-        self.bits: dict[str, float] = defaultdict(float)
-        self.maps: dict[str, np.ndarray] = {}
+        self._bits: dict[str, float] = defaultdict(float)
+        self._maps: dict[str, np.ndarray] = {}
+        self._to_account: list[tuple[str, Prior, Tensor, np.ndarray | slice, np.ndarray]] = []
         self._decoder = ans.RansDecoder()
         self._decoder.set_stream(payload)
         self._decoder.decode_stream([0] * _LEAD_IN, *_LEAD_IN_ROWS)
@@ -187,12 +188,29 @@ class StreamDecoder:
         if numbers:
             symbols[kept] = self._decoded(numbers, rows)
         if self.account:
-            flat_index = _table_index(index, prior)[0].cpu().numpy().ravel()[kept]
-            costs = np.zeros(symbols.size)
-            costs[kept] = _table_bits(symbols[kept], flat_index, prior)
-            self.bits[part] += float(costs.sum())
-            self.maps[part] = costs.reshape(index.shape).sum((0, 1))
+            self._to_account.append((part, prior, index, kept, symbols))
         return torch.from_numpy(symbols).reshape(index.shape).to(index.device)
+
+    @property
+    def bits(self) -> dict[str, float]:
+        """Bits by part of what was decoded so far; empty without ``account``."""
+        self._settle()
+        return self._bits
+
+    @property
+    def maps(self) -> dict[str, np.ndarray]:
+        """The same place by place, [h, w] of the latent, summed over channels."""
+        self._settle()
+        return self._maps
+
+    def _settle(self) -> None:
+        for part, prior, index, kept, symbols in self._to_account:
+            rows = _table_index(index, prior)[0].cpu().numpy().ravel()[kept]
+            costs = np.zeros(symbols.size)
+            costs[kept] = _table_bits(symbols[kept], rows, prior)
+            self._bits[part] += float(costs.sum())
+            self._maps[part] = costs.reshape(index.shape).sum((0, 1))
+        self._to_account.clear()
 
     def _decoded(self, numbers: list[int], rows: "_Rows") -> np.ndarray:
         """The next symbols, float32."""

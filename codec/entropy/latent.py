@@ -8,6 +8,8 @@
 The decoder is the same function with y = None.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,18 @@ from codec.entropy.scale_path import ExactScalePath
 from codec.layers import conv1, conv3, pad_to_multiple, transposed_conv3
 
 Coder = RateModel | RateEstimate | StreamEncoder | StreamDecoder
+
+
+class Given(NamedTuple):
+    """What is known of y once z is coded.
+
+    gain, means: ``symbols = round((y - means) * gain)``. index: of the density of each element in
+    the prior's table.
+    """
+
+    gain: Tensor
+    means: Tensor
+    index: Tensor
 
 
 class LatentCodec(nn.Module):
@@ -133,22 +147,22 @@ class LatentCodec(nn.Module):
         with torch.autocast(quality.device.type, enabled=False):
             return self._code(y, coder, prior, quality, size, temporal, previous)
 
-    def _code(
+    def given(
         self,
         y: Tensor | None,
         coder: Coder,
         prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
-        temporal: Tensor | None,
-        previous: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        temporal: Tensor | None = None,
+        previous: Tensor | None = None,
+    ) -> Given:
+        """Code z alone and tell what follows for y. Arguments as of :meth:`forward`."""
         height, width = size
         gain = self.gain(quality)
         z = None
         if not coder.decoding:
-            y = y.float()
-            z = self.hyper_encoder(pad_to_multiple(y * gain, 4))
+            z = self.hyper_encoder(pad_to_multiple(y.float() * gain, 4))
         device = quality.device
         index = self.z_prior.index(quality.shape[0], -(-height // 4), -(-width // 4), device)
         z = _canonical(coder.code(z, index, self.z_prior, f"{self.part}_hyper"))
@@ -160,16 +174,18 @@ class LatentCodec(nn.Module):
             out = self.parameter_net(out)
         if self.scale_path is None:
             scales, means = out.chunk(2, 1)
-            index = prior.index_of(scales)
+            return Given(gain, means, prior.index_of(scales))
+        if coder.differentiable:
+            index = self.scale_path(z, previous, quality)
         else:
-            means = out
-            if coder.differentiable:
-                index = self.scale_path(z, previous, quality)
-            else:
-                index = self.scale_path.exact(z, previous, quality)
-            index = index[..., :height, :width]
+            index = self.scale_path.exact(z, previous, quality)
+        return Given(gain, out, index[..., :height, :width])
 
-        residual = None if coder.decoding else (y - means) * gain
+    def _code(
+        self, y: Tensor | None, coder: Coder, prior: ConditionalPrior, *known: object
+    ) -> tuple[Tensor, Tensor]:
+        gain, means, index = self.given(y, coder, prior, *known)
+        residual = None if coder.decoding else (y.float() - means) * gain
         symbols = _canonical(coder.code(residual, index, prior, self.part))
         return means + symbols / gain, symbols
 

@@ -13,7 +13,7 @@ from eval.anchors.pictures import Pictures, read_pictures
 from eval.anchors.pixels import as_coded, coded_format, from_coded, raw_input
 from eval.anchors.program import QUIET, Runner, ffmpeg_has, ffmpeg_version
 from eval.anchors.table import ANCHORS
-from eval.codec_under_test import Encoded
+from eval.codec_under_test import DecodeNotes, Encoded
 from eval.sequences import Sequence
 
 
@@ -98,11 +98,14 @@ class Anchor:
         words = ["ffmpeg", *(target.name if w == str(target) else w for w in arguments[1:])]
         return Encoded(seconds, None, words, pictures.bytes, pictures.types, peak)
 
-    def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:
+    def decode(
+        self, source: Path, sequence: Sequence, notes: DecodeNotes | None = None
+    ) -> Iterator[Frame]:
         """The decoded frames in the format of ``sequence``; VideoError where FFmpeg fails."""
         coded = self.coded_format(sequence.format)
         arguments = self.decode_arguments(sequence.format, source)
-        for frame in self._runner.raw_frames(arguments, coded, f"decoding {self.name}"):
+        what = f"decoding {self.name}"
+        for frame in self._runner.raw_frames(arguments, coded, what, notes):
             yield from_coded(frame, sequence.format, coded)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from codec.errors import VideoError
 from codec.video.format import Frame, VideoFormat
 from eval.anchors.pixels import planes_of
+from eval.codec_under_test import DecodeNotes
 from eval.conditions import peak_memory_mib
 
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
@@ -65,13 +66,23 @@ class Runner:
                 raise VideoError(f"{what} failed: {reason(messages)}")
         return max((peak for peak in peaks if peak), default=None)
 
-    def raw_frames(self, arguments: list[str], coded: VideoFormat, what: str) -> Iterator[Frame]:
+    def raw_frames(
+        self,
+        arguments: list[str],
+        coded: VideoFormat,
+        what: str,
+        notes: DecodeNotes | None = None,
+    ) -> Iterator[Frame]:
         """Run a program and cut its stdout into frames of ``coded``.
+
+        notes: gets the peak of its memory, looked up with every frame.
 
         Raises VideoError with the program's own words where it fails or stops inside a frame.
         """
         with self._process(arguments, stdout=subprocess.PIPE) as (process, messages):
             while data := process.stdout.read(coded.frame_bytes):
+                if notes is not None:
+                    notes.saw(peak_memory_mib(process.pid))
                 if len(data) != coded.frame_bytes:
                     process.wait()
                     raise VideoError(f"{what} stopped inside a frame: {reason(messages)}")

@@ -25,7 +25,7 @@ from eval.anchors.anchor import check_intra_period, check_pictures, found_ffmpeg
 from eval.anchors.pictures import read_pictures
 from eval.anchors.pixels import as_coded, coded_format, from_coded
 from eval.anchors.program import Runner, ffmpeg_version
-from eval.codec_under_test import Encoded
+from eval.codec_under_test import DecodeNotes, Encoded
 from eval.sequences import Sequence
 
 
@@ -163,11 +163,14 @@ class ReferenceAnchor:
         words += ["--InputFile=input.yuv", f"--BitstreamFile={target.name}"]
         return Encoded(seconds, None, words, pictures.bytes, pictures.types, peak)
 
-    def decode(self, source: Path, sequence: Sequence) -> Iterator[Frame]:
+    def decode(
+        self, source: Path, sequence: Sequence, notes: DecodeNotes | None = None
+    ) -> Iterator[Frame]:
         """The decoded frames in the format of ``sequence``; VideoError where FFmpeg fails."""
         coded = coded_format(sequence.format, 10)
         arguments = raw_decoding(self.ffmpeg, self.kind.container, coded, source)
-        for frame in self._runner.raw_frames(arguments, coded, f"decoding {self.name}"):
+        what = f"decoding {self.name}"
+        for frame in self._runner.raw_frames(arguments, coded, what, notes):
             yield from_coded(frame, sequence.format, coded)
 
     def _executable(self) -> Path | None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from codec.config import RefineConfig
 from codec.entropy.coders import RateEstimate, RateModel
 from codec.layers import resize_flow, warp
-from codec.motion_refine import price, refined
+from codec.motion_refine import left_over, refined
 from codec.video_codec import FrameCoder
 
 from .conftest import debug_config, loud_codec
@@ -115,13 +115,14 @@ def test_samples_of_a_batch_do_not_mix():
         torch.testing.assert_close(both[number : number + 1], alone, atol=1e-3, rtol=1e-3)
 
 
-def test_the_price_by_hand():
+def test_what_is_left_over_by_hand():
     frame = torch.zeros(1, 3, 32, 48)
     wrong = frame.clone()
     wrong[..., :16, :16] = 0.5  # of six blocks one, with an error of 0.25
     one = 0.2 * 256 * torch.log2(torch.tensor(1 + 0.25 * 64 / 0.25)).item()
-    assert price(7.0, wrong, frame, torch.tensor([64.0])) == pytest.approx(7.0 + one, rel=1e-6)
-    assert price(7.0, frame, frame, torch.tensor([64.0])) == 7.0
+    rate_lambda = torch.tensor([64.0])
+    assert left_over(wrong, frame, rate_lambda).item() == pytest.approx(one, rel=1e-6)
+    assert left_over(frame, frame, rate_lambda).item() == 0.0
 
 
 def test_even_sizes_are_refused():
@@ -144,8 +145,8 @@ def test_the_encoder_takes_the_cheapest_motion(monkeypatch):
     monkeypatch.setattr(codec.inter.motion, "forward", spy)
     current, reference = moved(64, 96, 16, 8)
     for cheapest in range(3):
-        prices = iter([float(number != cheapest) for number in range(3)])
-        monkeypatch.setattr("codec.inter.price", lambda *_, prices=prices: next(prices))
+        left = iter([1e9 * (number != cheapest) for number in range(3)])
+        monkeypatch.setattr("codec.inter.left_over", lambda *_, left=left: next(left))
         coder = FrameCoder(codec, 64, 96)
         coder.code(reference, True, 40, RateEstimate())
         state = coder.state

@@ -23,7 +23,8 @@ def test_decoder_gives_the_encoders_picture(codec, height, width):
     for number, frame in enumerate(moving_frames(5, height, width)):
         intra = number in (0, 3)
         payload, shown = encoder.encode(frame[None], intra, quality=40)
-        decoded, bits = decoder.decode(payload, intra, quality=40, account=True)
+        decoded, coded = decoder.decode(payload, intra, quality=40, account=True)
+        bits = coded.bits
         estimate, estimated_picture = estimator.estimate(frame[None], intra, quality=40)
         assert torch.equal(shown, decoded)
         assert torch.equal(shown, estimated_picture)
