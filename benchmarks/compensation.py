@@ -34,15 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="lite", metavar="NAME|FILE")
     parser.add_argument("--quality", type=int, default=32, metavar="0..63")
     parser.add_argument("--frames", type=int, default=16, metavar="N", help="of each clip")
+    parser.add_argument("--effort", type=int, default=0, metavar="STEPS", help="of the encoder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="figures of each clip")
     options = parser.parse_args(arguments)
     codec = models.load(options.model).codec
     figures = {}
     print(f"{'clip':<32}" + "".join(f"{way:>10}" for way in WAYS) + "   dB of the warped frame")
     print(" " * 32 + "".join(f"{way:>10}" for way in WAYS) + "   warped features, of no motion's")
-    with torch.inference_mode():
+    with torch.no_grad():
         for sequence in find_sequences(options.clips, frames=options.frames):
-            one = measure(codec, sequence, options.quality, options.frames)
+            one = measure(codec, sequence, options.quality, options.frames, options.effort)
             figures[sequence.name] = one
             line = "".join(f"{one['psnr'].get(way, float('nan')):10.2f}" for way in WAYS)
             print(f"{sequence.name:<32}{line}")
@@ -53,7 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def measure(codec: Any, sequence: Any, quality: int, frames: int) -> dict[str, dict[str, float]]:
+def measure(
+    codec: Any, sequence: Any, quality: int, frames: int, effort: int = 0
+) -> dict[str, dict[str, float]]:
     """``psnr`` and ``features`` by way, means over the P frames."""
     import torch
 
@@ -64,7 +67,7 @@ def measure(codec: Any, sequence: Any, quality: int, frames: int) -> dict[str, d
     psnr: dict[str, list[float]] = {}
     features: dict[str, list[float]] = {}
     with sequence.open() as reader:
-        coder = FrameCoder(codec, reader.format.height, reader.format.width)
+        coder = FrameCoder(codec, reader.format.height, reader.format.width, effort)
         for number, planes in enumerate(islice(reader, frames)):
             frame = frame_to_rgb(planes, reader.format).clamp(0, 1)
             before = coder.state
@@ -74,7 +77,7 @@ def measure(codec: Any, sequence: Any, quality: int, frames: int) -> dict[str, d
                 continue
             padded = codec.pad(frame)
             quality_of = torch.tensor([float(level)])
-            found = ways(codec, padded, before, quality_of, coder.size)
+            found = ways(codec, padded, before, quality_of, coder.size, effort)
             wanted = codec.inter.compensation.extract(padded, None)
             still = _error(codec.inter.compensation.extract(before.frame, None), wanted)
             for way, (picture, contexts) in found.items():
@@ -86,7 +89,9 @@ def measure(codec: Any, sequence: Any, quality: int, frames: int) -> dict[str, d
     }
 
 
-def ways(codec: Any, frame: Any, state: Any, quality: Any, size: tuple[int, int]) -> dict:
+def ways(
+    codec: Any, frame: Any, state: Any, quality: Any, size: tuple[int, int], effort: int = 0
+) -> dict:
     """The reference's picture and features brought over, by way.
 
     Features are those of pictures at each scale, so that they can be compared with the frame's own.
@@ -103,7 +108,8 @@ def ways(codec: Any, frame: Any, state: Any, quality: Any, size: tuple[int, int]
     estimated = inter.flow(frame, state.frame)
     coded = RateEstimate(), inter.prior, quality, size
     by_net, _ = inter.motion(estimated, *coded, state.motion_symbols)
-    _, taken, _ = inter.code_motion(frame, state, RateEstimate(), quality, size)
+    coder = RateEstimate()
+    _, taken, _ = inter.code_motion(frame, state, coder, quality, size, effort=effort)
     out = {}
     for way, flow in (("local", by_net), ("searched", taken)):
         picture = warp(state.frame, to_full_size(flow, top))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.conditions import code_digest
 from eval.published import PublishedCurve
 from eval.results import RdResults, ResultsError
 
@@ -54,6 +58,22 @@ def average_curve(results: RdResults, metric: str) -> list[tuple[float, float]]:
         (sum(p[0] for p in pairs) / len(pairs), sum(p[1] for p in pairs) / len(pairs))
         for pairs in full
     )
+
+
+def rd_digest(
+    results: Sequence[RdResults], metric: str, quoted: Sequence[PublishedCurve] = ()
+) -> str:
+    """A digest of everything that decides the picture of ``plot_rd``, in hexadecimal."""
+    seen = {
+        "curves": [
+            (one.codec, [(info.name, one.curve(info.name, metric)) for info in one.sequences])
+            for one in results
+        ],
+        "title": _title(results),
+        "quoted": [(one.label, one.points) for one in quoted],
+        "drawn_by": [metadata.version("matplotlib"), code_digest("eval.plot")],
+    }
+    return hashlib.sha256(json.dumps(seen, default=str).encode()).hexdigest()
 
 
 def plot_rd(

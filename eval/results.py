@@ -363,7 +363,14 @@ def load_results(path: str | Path) -> RdResults:
         raise ResultsError(f"{path} is not a valid result file: {first_complaint(exc)}") from None
 
 
-_COSTS = ("encode_seconds", "decode_seconds", "encode_fps", "decode_fps", "encode_peak_mib")
+_COSTS = (
+    "encode_seconds",
+    "decode_seconds",
+    "encode_fps",
+    "decode_fps",
+    "encode_peak_mib",
+    "decode_peak_mib",
+)
 
 
 def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from eval.cache import PointCache
 from eval.codec_under_test import CodecUnderTest
 from eval.compare import Comparison, compare
 from eval.conditions import Machine
+from eval.drawn import Drawn
 from eval.filter_metrics import check_filters
 from eval.point import PointTask, place
 from eval.pool import LocalPool, Outcome, Pool
@@ -145,9 +147,13 @@ def evaluate(
 def _check_levels(levels: tuple[int, ...], top: int, name: str) -> None:
     for level in levels:
         if not 0 <= level <= top:
-            raise ConfigError(f"a {name} is 0..{top}, not {level}")
+            raise ConfigError(f"{_an(name)} is 0..{top}, not {level}")
     if len(set(levels)) != len(levels):
         raise ConfigError(f"the same {name} is given twice: {', '.join(map(str, levels))}")
+
+
+def _an(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _made(folder: Path) -> Path:
@@ -326,7 +332,7 @@ def _comparisons(results: list[RdResults], models: int) -> list[Comparison]:
 def _write(
     evaluation: Evaluation, out: Path, quoted: list[PublishedTable | PublishedCurves]
 ) -> list[Path]:
-    from eval.plot import PLOTTED, plot_rd
+    from eval.plot import PLOTTED, plot_rd, rd_digest
 
     files = []
     for one in evaluation.results:
@@ -341,12 +347,12 @@ def _write(
             "comparisons": [one.to_json() for one in evaluation.comparisons],
         }
         write_text(files[-1], json.dumps(content, indent=1, allow_nan=False) + "\n")
+    drawn, results = Drawn(out, out / "points" / "drawn"), evaluation.results
     for metric in PLOTTED:
-        curves = [one.curve(i.name, metric) for one in evaluation.results for i in one.sequences]
-        if any(curves):
-            target = out / f"rd_{metric}"
-            beside = _curves_of(quoted, metric)
-            files += plot_rd(evaluation.results, target, metric=metric, quoted=beside)
+        if any(one.curve(i.name, metric) for one in results for i in one.sequences):
+            name, beside = f"rd_{metric}", _curves_of(quoted, metric)
+            draw = partial(plot_rd, results, out / name, metric=metric, quoted=beside)
+            files += drawn.files(name, rd_digest(results, metric, beside), draw)
     return files
 
 

@@ -13,7 +13,6 @@ from codec.motion_descent import ROUND, descended
 from codec.session import decode, encode
 from codec.video_codec import FrameCoder
 
-from .conftest import debug_config, loud_codec
 from .test_video_codec import moving_frames
 
 QUALITY = torch.tensor([40.0])

@@ -1,6 +1,7 @@
 """Our own model through the evaluation: the debug configuration, real streams, real decoding."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,44 @@ def test_a_point_is_the_file_and_its_own_decoding(weights, clip, tmp_path):
     # a second run of the float network may differ in the last digits, no more
     assert point.metrics["psnr_rgb"] == pytest.approx(average(rows)["psnr_rgb"], abs=0.01)
     assert point.decode_fps > 0 and point.encode_fps > 0
+    assert point.encode_peak_mib > 50 and point.decode_peak_mib > 50  # torch alone is more
     assert results.conditions.codec["weights"] == codec.load(weights).digest.hex()
     assert load_results(tmp_path / f"{results.codec}.json") == results
+
+
+def test_bits_by_part_are_those_that_inspect_tells(weights, clip, tmp_path):
+    from codec.session import account
+
+    (results,) = evaluate(clip, models=[weights], qualities=(32,), out=tmp_path).results
+    (point,) = results.points
+    bits = point.per_frame.bits
+    assert set(bits) == {
+        *("intra", "intra_hyper", "motion", "motion_hyper", "residual", "residual_hyper")
+    }
+    assert bits["motion"][0] == bits["residual"][0] == bits["intra"][1] == 0.0
+    Model(weights).encode(find_sequences(clip)[0], 32, tmp_path / "s.lgmc")
+    for number, parts in enumerate(account(tmp_path / "s.lgmc", model=weights)):
+        for name, value in parts.items():
+            # a second run of the float network may round a symbol the other way, no more
+            assert bits[name][number] == pytest.approx(value, rel=0.02, abs=16)
+        # what is no symbol is rANS's end and the packet's head and checksum
+        frame = sum(values[number] for values in bits.values())
+        assert 0 < 8 * point.per_frame.bytes[number] - frame < 8 * 32
+
+
+def test_an_effort_is_a_codec_of_its_own(weights, clip, tmp_path):
+    evaluation = evaluate(clip, models=[weights], qualities=(32,), efforts=(0, 2), out=tmp_path)
+    plain, tried = evaluation.results
+    assert (plain.codec, tried.codec) == ("debug", "debug-effort2")
+    assert "effort" not in plain.conditions.codec
+    assert tried.conditions.codec["effort"] == "2"
+    assert "--effort 2" in " ".join(tried.points[0].arguments)
+    motion = [one.points[0].per_frame.bits["motion"] for one in (plain, tried)]
+    assert sum(motion[1]) < sum(motion[0])
+    again = pickle.loads(pickle.dumps(Model(weights, effort=2)))
+    assert (again.name, again.effort) == ("debug-effort2", 2)
+    with pytest.raises(ConfigError, match="an effort is 0..1000, not 1001"):
+        evaluate(clip, models=[weights], efforts=(1001,), out=tmp_path)
 
 
 def test_model_and_anchor_side_by_side_through_the_command(weights, clip, tmp_path, capsys):
