@@ -4,6 +4,7 @@ lgmc data list                    the sets, their sequences and where they come 
 lgmc data check PATH              what is there, whole and of the right size, and what is missing
 lgmc data prepare SOURCE OUT      a folder of PNG frames of each clip, for lgmc eval --sequences OUT
 lgmc data pack FOLDER -o SHARDS   decoded clips in a few large files, for training.data.paths
+lgmc data shorten FOLDER -o OUT   the beginnings of all clips, as they are, for a machine far away
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lgmc.arguments import add_reading, integer, reader_options
+
+if TYPE_CHECKING:
+    from codec.training.data.sources import Source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard-size", type=integer(1), default=4000, metavar="MB", help="default 4000"
     )
     pack.set_defaults(action=_pack)
+    shorten = actions.add_parser("shorten", help="the beginnings of all clips, in so many MB")
+    shorten.add_argument("source", metavar="FOLDER", help="video files")
+    shorten.add_argument("-o", "--out", required=True, metavar="OUT", help="a new folder")
+    shorten.add_argument(
+        "--megabytes", type=integer(1), default=55, metavar="MB", help="of all of it (default 55)"
+    )
+    shorten.set_defaults(action=_shorten)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -126,16 +139,36 @@ def _prepare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pack(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
+def _sources(folder: str) -> list[Source]:
     from codec.errors import ConfigError
-    from codec.training.data.shards import pack
     from codec.training.data.sources import find_sources
 
-    sources = find_sources(Path(args.source).expanduser())
+    sources = find_sources(Path(folder).expanduser())
     if not sources:
-        raise ConfigError(f"{args.source}: no video, no folder of frames and no Vimeo-90k there")
+        raise ConfigError(f"{folder}: no video, no folder of frames and no Vimeo-90k there")
+    return sources
+
+
+def _shorten(args: argparse.Namespace) -> int:
+    from codec.training.data.shorten import shorten
+
+    done = shorten(
+        _sources(args.source),
+        Path(args.out),
+        args.megabytes * 1_000_000,
+        report=lambda line: print(f"data: {line}", file=sys.stderr, flush=True),
+    )
+    print(
+        f"{args.out}: {done.clips} clip(s), {done.frames:,} of {done.frames_before:,} frames, "
+        f"{done.size / 1e6:.1f} MB"
+    )
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from codec.training.data.shards import pack
+
+    sources = _sources(args.source)
     packed = pack(
         sources,
         Path(args.out),
