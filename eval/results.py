@@ -387,6 +387,8 @@ def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:
             for kind, means in point.by_type().items():
                 row[f"bytes_{kind.lower()}"] = means["bytes"]
                 row[f"psnr_rgb_{kind.lower()}"] = means.get("psnr_rgb")
+            for part, bits in ((point.per_frame and point.per_frame.bits) or {}).items():
+                row[f"bits_{part}"] = sum(bits) / len(bits)
             for name in _COSTS:
                 row[name] = getattr(point, name)
             row.update(info.model_dump(exclude={"name"}))

@@ -76,6 +76,7 @@ def _points(results: RdResults, sequence: str) -> list[dict[str, Any]]:
             "frame_values": _frame_values(point),
             "frame_bytes": point.per_frame.bytes if point.per_frame else None,
             "frame_types": "".join((point.per_frame and point.per_frame.types) or []),
+            "frame_parts": _frame_parts(point),
         }
         for index, point in enumerate(results.points_of(sequence))
     ]
@@ -90,6 +91,12 @@ def _frame_values(point: RdPoint) -> dict[str, list[float | None]]:
         scale = ms_ssim_db if name == "ms_ssim" else float
         values[name] = [None if value is None else round(scale(value), 3) for value in row]
     return values
+
+
+def _frame_parts(point: RdPoint) -> dict[str, list[int]] | None:
+    """Per part of the model the frames' bits, whole ones; None where the codec does not tell."""
+    bits = point.per_frame.bits if point.per_frame else None
+    return bits and {part: [round(value) for value in row] for part, row in bits.items()}
 
 
 def _matches(measured: Measured, name: str) -> dict[str, Any] | None:

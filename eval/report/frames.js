@@ -24,7 +24,8 @@ function drawFrames(state) {
     const item = html("li", words);
     legendKey(index, item);
     item.append(`${codec.name} ${codec.parameter} ${point.level}: `
-      + `${point.bpp.toFixed(4)} bpp${to}, ${fixed(point.values[state.metric], 2)} dB`);
+      + `${point.bpp.toFixed(4)} bpp${to}, ${fixed(point.values[state.metric], 2)} dB`
+      + ofItsBits(point));
   }
   const charts = [
     frameChart(quality, shown, (p) => p.frame_values[state.metric], metricLabel(state.metric)),
@@ -32,6 +33,20 @@ function drawFrames(state) {
       "kilobits of the frame", true),
   ].filter((one) => one !== null);
   followFrames(charts, shown, state);
+}
+
+// What share of a point's bits each part of the model takes, the largest first.
+function ofItsBits({ frame_parts: parts }) {
+  if (!parts) return "";
+  const sums = Object.entries(parts).map(([name, bits]) => [name, bits.reduce((a, b) => a + b, 0)]);
+  const all = sums.reduce((sum, [, bits]) => sum + bits, 0);
+  sums.sort((a, b) => b[1] - a[1]);
+  const said = sums.map(([name, bits]) => `${partName(name)} ${(100 * bits / all).toFixed(1)} %`);
+  return `; of its bits ${said.join(", ")}`;
+}
+
+function partName(name) {
+  return name.replace("_", " ");
 }
 
 // frame-point's options for a sequence: the points of its reference codec.
@@ -84,7 +99,10 @@ function followFrames(charts, shown, state) {
       const values = point.frame_values[state.metric];
       const bytes = point.frame_bytes ? `, ${point.frame_bytes[frame]} bytes` : "";
       const type = point.frame_types[frame] ? ` ${point.frame_types[frame]}` : "";
-      return `${codec.name}${type} ${values ? fixed(values[frame], 2) : "-"} dB${bytes}`;
+      const parts = Object.entries(point.frame_parts || {}).filter(([, bits]) => bits[frame] > 0)
+        .map(([name, bits]) => `${partName(name)} ${bits[frame]}`);
+      const ofThem = parts.length ? ` (bits: ${parts.join(", ")})` : "";
+      return `${codec.name}${type} ${values ? fixed(values[frame], 2) : "-"} dB${bytes}${ofThem}`;
     }).join("; ");
   };
   for (const { root, box, count } of charts) {

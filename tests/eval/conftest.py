@@ -238,6 +238,12 @@ def made_up(codec: str, levels: dict[int, tuple[int, float]], period: int = 32) 
                         },
                         bytes=[size // frames] * frames,
                         types=["I", *["P"] * (frames - 1)],
+                        bits={
+                            "intra": [1000.0] + [0.0] * (frames - 1),
+                            "motion_hyper": [0.0] + [40.0] * (frames - 1),
+                        }
+                        if codec.startswith("model")
+                        else None,
                     ),
                 )
             )

@@ -117,15 +117,20 @@ def test_the_table_sorts_and_says_why_a_figure_is_missing(tab, folder):
 
 def test_frames_are_told_at_matched_rate(tab):
     assert "x264-medium qp 27" in text(tab, "frames-points")
+    # of first_clip: 1000 bits of its I frame, 40 of each of 11 P frames
+    assert text(tab, "frames-points").count("; of its bits intra 69.4 %, motion hyper 30.6 %") == 1
     assert tab.js("document.querySelectorAll('#frames-rate path.curve').length") == 3
     tab.choose("frames-point", "0")
     assert "x264-medium qp 37" in text(tab, "frames-points")
     tab.js("document.querySelector('#frames-rate svg').focus()")
     tab.key("ArrowRight")
-    assert text(tab, "frames-said").startswith("frame 0: model-a I 29.45 dB, 166 bytes; ")
+    said = "frame 0: model-a I 29.45 dB, 166 bytes (bits: intra 1000); "
+    assert text(tab, "frames-said").startswith(said)
     area = tab.area("#frames-quality svg")
     tab.mouse("mouseMoved", area["x"] + area["width"] - 13, area["y"] + 50)
-    assert text(tab, "frames-said").startswith("frame 11: model-a P 30.55 dB")
+    said = text(tab, "frames-said")
+    assert said.startswith("frame 11: model-a P 30.55 dB")
+    assert "(bits: motion hyper 40)" in said
 
 
 def pixel(tab, side: str, x: int, y: int) -> list[int]:
