@@ -3,6 +3,7 @@
 lgmc results schema              JSON Schema of what lgmc eval writes
 lgmc results export FILE ...     as a file of CompressAI or DCVC
 lgmc results import FILE ...     one of ours from theirs; what they do not say stays unknown
+lgmc results state FILE|DIR ...  what a paper must state beside figures from them, as Markdown
 docs/results_format.md has every field, and which becomes which.
 """
 
@@ -62,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     imports.add_argument("-o", "--out", required=True, metavar="OUT.json", help="the file to write")
     imports.set_defaults(action=_import)
+    state = actions.add_parser("state", help="what a paper must state beside the figures")
+    state.add_argument(
+        "paths", metavar="FILE|DIR", nargs="+", help="result files, or folders of lgmc eval"
+    )
+    state.set_defaults(action=_state)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,6 +113,27 @@ def _import(args: argparse.Namespace) -> int:
     counts = f"{len(results.points)} point(s) of {len(results.sequences)} sequence(s)"
     print(f"{args.out}: {results.codec}, {counts}, imported from {results.imported.format}")
     return 0
+
+
+def _state(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from eval.report.folder import read_folder
+    from eval.results import load_results
+    from eval.statement import statement
+
+    results, problems = [], []
+    for path in map(Path, args.paths):
+        if path.is_dir():
+            measured = read_folder(path)
+            results += measured.results
+            problems += measured.problems
+        else:
+            results.append(load_results(path))
+    print("\n".join(statement(results)))
+    for problem in problems:
+        print(f"results: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _say(notes: list[str]) -> None:
