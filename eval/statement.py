@@ -85,7 +85,8 @@ def _sequences(results: Sequence[RdResults]) -> list[str]:
         lines.append(
             f"- {info.name}{only}: {size}, frames {_known(info.frames)}, frames a second "
             f"{_known(info.fps)}, {chroma}, bits {_known(info.bit_depth)}, matrix "
-            f"{_known(info.matrix)}, range {_known(info.range)}; SHA-256 of its planes {_known(info.digest)}"
+            f"{_known(info.matrix)}, range {_known(info.range)}; SHA-256 of its planes "
+            f"{_known(info.digest)}"
         )
     prepared = {str(one.conditions.prepared) for one in results if one.conditions}
     for one in sorted(prepared):
@@ -102,8 +103,8 @@ def _figures(results: Sequence[RdResults]) -> list[str]:
             "was written and the frames were decoded from it"
         )
         lines.append(
-            "- distortion: of the decoded integer planes in the source's format, float64, mean over "
-            "frames of each one's figure, mean over sequences after that"
+            "- distortion: of the decoded integer planes in the source's format, float64, mean "
+            "over frames of each one's figure, mean over sequences after that"
         )
     lines += [f"  - `{name}`: {_MEANING[name]}" for name in metrics]
     for one in results:
