@@ -98,10 +98,11 @@ class Codecs:
         from eval.learned import Model
 
         tried = [identity.get("model", results.codec), *self._models]
+        effort = int(identity.get("effort", 0))
         last: LgmcError | None = None
         for name in dict.fromkeys(tried):
             try:
-                model = Model(name, period, self._device)
+                model = Model(name, period, self._device, effort=effort)
             except LgmcError as exc:
                 last = exc
                 continue
@@ -291,7 +292,9 @@ def _remark(
     identity = figures["identity"]
     changed = [name for name in identity if identity[name] != measured.get(name)]
     return f"made anew, the frame has {now:.2f} dB, in the results {then[number]:.2f} dB: " + (
-        f"since then changed: {', '.join(changed)}" if changed else "the machine computes else"
+        f"since then changed: {', '.join(changed)}"
+        if changed
+        else "the machine computes else, or the encoder looked further than to this frame"
     )
 
 

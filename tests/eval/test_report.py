@@ -323,6 +323,20 @@ def test_clips_that_are_not_there_or_not_the_same_are_said(coded, tmp_path):
         find_clips(results, tmp_path / "none")
 
 
+def test_a_model_is_made_with_the_effort_that_was_measured(coded):
+    from codec.models import load
+
+    _, results = coded
+    shipped = {"model": "lite", "weights": load("lite").digest.hex()}
+    for effort in ({}, {"effort": "7"}):
+        codec = {**shipped, **effort}
+        conditions = results[0].conditions.model_copy(update={"codec": codec})
+        name = "lite-effort7" if effort else "lite"
+        update = {"codec": name, "parameter": "quality", "conditions": conditions}
+        made = Codecs().of(results[0].model_copy(update=update))
+        assert (made.name, made.effort) == (name, int(effort.get("effort", 0)))
+
+
 def test_a_codec_that_is_not_here_is_said_and_the_others_shown(coded, tmp_path):
     clips, results = coded
     found, _ = find_clips(results, clips / "pan.y4m")
