@@ -103,6 +103,7 @@ def _check(args: argparse.Namespace) -> int:
                     "path": str(one.path) if one.path else None,
                     "frames": one.frames,
                     "problem": one.problem,
+                    "checked": one.checked,
                 }
                 for one in found
             ]
@@ -117,6 +118,7 @@ def _check(args: argparse.Namespace) -> int:
         print(f"{name}: {whole} of {len(found)} complete")
         for one in found:
             count = f"{one.frames} frames" if one.frames else "frames not counted"
+            count += f", {one.checked.upper()} right" if one.checked else ""
             print(f"  {one.sequence.name}: {one.problem or count}")
         if whole < len(found):
             print(f"  get what is missing from {find_set(name).source}")

@@ -1,7 +1,8 @@
 """The field's test sets: which sequences, of what size, rate and length, and where they are from.
 
 Facts only, no pictures: the sets may not be passed on. No digests either, as their owners publish
-none; ``lgmc eval`` notes the digest of the frames that it measured.
+none; lists that come with a set are read (``eval.testsets.sums``), and ``lgmc eval`` notes the
+digest of the frames that it measured.
 """
 
 from __future__ import annotations

@@ -8,19 +8,22 @@ from pathlib import Path
 from codec.errors import LgmcError, VideoError
 from codec.video.format import VideoFormat
 from eval.testsets import TestSequence, TestSet, load_sets
+from eval.testsets.sums import Sum, find_sums
 
 
 @dataclass(frozen=True)
 class Finding:
     """One sequence of a set: where it is (None: nowhere) and what is wrong with it (None: nothing).
 
-    frames: how many there are, None where that was not counted.
+    frames: how many there are, None where that was not counted. checked: the algorithm of the
+    checksum that it was found to have, None where no list states one.
     """
 
     sequence: TestSequence
     path: Path | None
     frames: int | None = None
     problem: str | None = None
+    checked: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -31,19 +34,20 @@ class Finding:
 def check_sets(path: str | Path, names: list[str] | None = None) -> dict[str, list[Finding]]:
     """The findings per set, for the sets named or, when None, those of which something is there.
 
-    path: a folder; sequences may lie in it or in folders below. Raises VideoError where it is no
-    folder, ConfigError for an unknown set.
+    path: a folder; sequences may lie in it or in folders below, and lists of checksums beside them
+    are held against files that they name. Raises VideoError where it is no folder, ConfigError for
+    an unknown set.
     """
     from eval.testsets import find_set
 
     folder = Path(path)
     if not folder.is_dir():
         raise VideoError(f"{folder} is no folder: give the one that holds the test sets")
-    present = _present(folder)
+    present, sums = _present(folder), find_sums(folder)
     chosen = [find_set(name) for name in names] if names else list(load_sets().values())
     report = {}
     for one in chosen:
-        findings = [_finding(one, sequence, present) for sequence in one.sequences]
+        findings = [_finding(one, sequence, present, sums) for sequence in one.sequences]
         if names or any(finding.path for finding in findings):
             report[one.name] = findings
     return report
@@ -64,7 +68,9 @@ def _present(folder: Path) -> dict[str, Path]:
 _SUFFIXES = (".yuv", ".rgb", ".y4m", ".mp4", ".mkv", ".mov", ".avi", ".nut")
 
 
-def _finding(one: TestSet, sequence: TestSequence, present: dict[str, Path]) -> Finding:
+def _finding(
+    one: TestSet, sequence: TestSequence, present: dict[str, Path], sums: dict[str, Sum]
+) -> Finding:
     path = present.get(sequence.name.lower())
     if path is None:
         return Finding(sequence, None, problem="missing")
@@ -77,7 +83,14 @@ def _finding(one: TestSet, sequence: TestSequence, present: dict[str, Path]) -> 
         return Finding(sequence, path, frames, f"is {size}, not {wanted}")
     if frames is not None and sequence.frames is not None and frames < sequence.frames:
         return Finding(sequence, path, frames, f"has {frames} of {sequence.frames} frames")
-    return Finding(sequence, path, frames)
+    stated = sums.get(path.name.lower()) or sums.get(path.stem.lower())
+    if stated is None or not path.is_file():
+        return Finding(sequence, path, frames)
+    try:
+        problem = stated.check(path)
+    except LgmcError as exc:
+        problem = str(exc)
+    return Finding(sequence, path, frames, problem, None if problem else stated.algorithm)
 
 
 def _measure(path: Path, one: TestSet, sequence: TestSequence) -> tuple[str, int | None]:

@@ -1,5 +1,6 @@
 """The registry of test sets and what lgmc data check says of a folder."""
 
+import hashlib
 import json
 
 import pytest
@@ -93,3 +94,51 @@ def test_the_command(tmp_path, small, capsys):
     assert "length not known here" in capsys.readouterr().out
     with pytest.raises(VideoError, match="is no folder"):
         check_sets(tmp_path / "none")
+
+
+def sums_of(path, algorithm: str) -> str:
+    return hashlib.new(algorithm, path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("list_name", "line", "algorithm"),
+    [
+        ("MD5SUMS", "{hex}  {name}", "md5"),
+        ("sums.txt", "{hex} *sub/{name}", "sha256"),
+        ("all.md5", "MD5 ({name}) = {hex}", "md5"),
+        ("Pan_64x48_24.md5", "{hex}", "md5"),
+        ("pan_64x48_24_yuv.md5", "{HEX}\r", "md5"),
+        ("Pan_64x48_24_md5.txt", "{hex}", "md5"),
+        ("Pan_64x48_24.yuv.sha1", "{hex}", "sha1"),
+    ],
+)
+def test_checksums_beside_the_clips_are_held_against_them(
+    list_name, line, algorithm, tmp_path, small, capsys
+):
+    from lgmc.main import main
+
+    clip = tmp_path / "Pan_64x48_24.yuv"
+    write_synthetic("pan", clip, 64, 48, 3)
+    value = sums_of(clip, algorithm)
+    text = line.format(hex=value, HEX=value.upper(), name=clip.name)
+    (tmp_path / list_name).write_text(f"# a remark\n{text}\n")
+    pan, *_ = check_sets(tmp_path)["Small"]
+    assert pan.complete and pan.checked == algorithm
+    main(["data", "check", str(tmp_path)])
+    assert f"3 frames, {algorithm.upper()} right" in capsys.readouterr().out
+    data = bytearray(clip.read_bytes())
+    data[-1] ^= 1
+    clip.write_bytes(data)
+    pan, *_ = check_sets(tmp_path)["Small"]
+    assert not pan.complete and pan.checked is None
+    assert pan.problem == f"has not the {algorithm.upper()} that {list_name} states: fetch it again"
+
+
+def test_what_is_no_list_is_passed_over(tmp_path, small):
+    clip = tmp_path / "Pan_64x48_24.yuv"
+    write_synthetic("pan", clip, 64, 48, 3)
+    (tmp_path / "MD5SUMS").write_bytes(bytes(range(256)))
+    (tmp_path / "Pan_64x48_24.md5").write_text("not a checksum\n")
+    (tmp_path / "notes.txt").write_text("0" * 32 + "  " + clip.name)
+    pan, *_ = check_sets(tmp_path)["Small"]
+    assert pan.complete and pan.checked is None
