@@ -104,7 +104,7 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="STEPS",
         help="steps of gradient descent that make each frame's motion cheaper: with 20 a file is "
-        "some 6 %% smaller and takes three times as long (default 0)",
+        "some 6 %% smaller and takes 2.5 times as long (default 0)",
     )
 
 
