@@ -205,7 +205,7 @@ class RdPoint(_Record):
 class Failure(_Record):
     """A point that could not be measured."""
 
-    sequence: str = _field("name of one of `sequences`")
+    sequence: str = _field("name of one of `sequences`, or of a clip that could not be read")
     level: int = _field("as a point's")
     error: str = _field("the reason, as a sentence")
 

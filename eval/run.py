@@ -94,7 +94,8 @@ def evaluate(
 
     Writes CODEC.json per codec, points.csv, bdrate.json, rd_METRIC.png and .svg, and points/ (the
     cache). Raises LgmcError for what stops the whole: no sequence, an unknown anchor or model, a
-    folder that cannot be written. A failure of one point ends up in its codec's results.
+    folder that cannot be written. A failure of one point ends up in its codec's results,
+    and so does a clip that cannot be read, where others can.
     """
     if not models and not anchors:
         raise ConfigError("nothing to evaluate: give a model or an anchor")
@@ -107,8 +108,10 @@ def evaluate(
         check_filters(metrics, find_ffmpeg())
     out = Path(out)
     cache = PointCache(_made(out / "points"))
+    unreadable: dict[str, str] = {}
     if not isinstance(sequences, list):
-        sequences = find_sequences(sequences, frames=frames, **(reader_options or {}))
+        options = reader_options or {}
+        sequences = find_sequences(sequences, frames=frames, unreadable=unreadable, **options)
     pool = pool or LocalPool()
     anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
     model_codecs = _models(models, efforts, intra_period, device, pool.measures_here)
@@ -135,7 +138,9 @@ def evaluate(
     shared = {"frames": frames, "intra_period": intra_period, "command": command}
     shared["machine"] = machines[0]
     results = [
-        _results(codec, sequences, measured[codec.name], device=where, **shared)
+        _with_failures(
+            _results(codec, sequences, measured[codec.name], device=where, **shared), unreadable
+        )
         for codecs, where in ((model_codecs, device), (anchor_codecs, "cpu"))
         for codec in codecs
     ]
@@ -267,6 +272,17 @@ def _results(
         points=[one for one in ordered if isinstance(one, RdPoint)],
         failures=[one for one in ordered if isinstance(one, Failure)],
     )
+
+
+def _with_failures(results: RdResults, unreadable: dict[str, str]) -> RdResults:
+    """The results, every level failed on each clip that could not be read."""
+    levels = sorted({one.level for one in (*results.points, *results.failures)})
+    failures = [
+        Failure(sequence=name, level=level, error=error)
+        for name, error in unreadable.items()
+        for level in levels
+    ]
+    return results.model_copy(update={"failures": [*results.failures, *failures]})
 
 
 def _marked(

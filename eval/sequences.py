@@ -82,24 +82,38 @@ class FrameDigest:
 
 
 def find_sequences(
-    path: str | Path, *, frames: int | None = None, **reader_options: Any
+    path: str | Path,
+    *,
+    frames: int | None = None,
+    unreadable: dict[str, str] | None = None,
+    **reader_options: Any,
 ) -> list[Sequence]:
     """The sequences at ``path``, sorted by name.
 
     path: one video file, one folder of images (one sequence), or a folder whose video files and
     folders of images are a sequence each; other files in it are passed over. frames: at most so
     many from the start of each, all when None. A reader option that is None counts as not given.
-    Every sequence is read once, to count its frames and to know it by its digest.
+    Every sequence is read once, to count its frames and to know it by its digest. unreadable: gets
+    name and reason of each clip that cannot be read, where others can.
 
-    Raises ConfigError for frames < 1, VideoError where there is nothing or a clip cannot be read.
+    Raises ConfigError for frames < 1, VideoError where there is nothing, or a clip cannot be read
+    and ``unreadable`` is None or no clip can.
     """
     if frames is not None and frames < 1:
         raise ConfigError(f"the number of frames must be at least 1, not {frames}")
     options = {name: value for name, value in reader_options.items() if value is not None}
-    return [
-        _sequence(place, name, frames, {**_prepared_rate(place), **options})
-        for place, name in find_clips(Path(path))
-    ]
+    found, first = [], None
+    for place, name in find_clips(Path(path)):
+        try:
+            found.append(_sequence(place, name, frames, {**_prepared_rate(place), **options}))
+        except VideoError as exc:
+            if unreadable is None:
+                raise
+            first = first or exc
+            unreadable[name] = str(exc)
+    if first is not None and not found:
+        raise first
+    return found
 
 
 def find_clips(path: Path) -> list[tuple[Path, str]]:

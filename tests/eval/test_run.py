@@ -248,3 +248,30 @@ def test_the_command_end_to_end(clips, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
     assert main(["eval", "--model", "none", "--anchors", "none", *common]) == 1
     assert "leave no codec" in capsys.readouterr().err
+
+
+def test_a_clip_that_cannot_be_read_is_reported_and_the_others_measured(tmp_path, capsys):
+    from lgmc.main import main
+
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_synthetic("pan", clips / "whole.y4m", 64, 48, 3)
+    (clips / "broken.y4m").write_text("no video")
+    whole = (clips / "whole.y4m").read_bytes()
+    (clips / "cut.y4m").write_bytes(whole[:-100])
+    out = tmp_path / "out"
+    words = ["eval", "--model", "none", "--anchors", "x264-medium", "--sequences", str(clips)]
+    words += ["--qps", "30,40", "--out", str(out)]
+    for _ in range(2):  # the second from the cache
+        assert main(words) == 1
+        said = capsys.readouterr().err
+        assert "no point of x264-medium at 30 on broken (and 1 more): " in said
+        assert "no point of x264-medium at 30 on cut (and 1 more): " in said
+        results = load_results(out / "x264-medium.json")
+        assert [point.level for point in results.points_of("whole")] == [40, 30]
+        assert [(one.sequence, one.level) for one in results.failures] == [
+            *(("broken", 30), ("broken", 40), ("cut", 30), ("cut", 40))
+        ]
+    (clips / "whole.y4m").unlink()
+    assert main(words) == 1
+    assert "broken.y4m is not YUV4MPEG2" in capsys.readouterr().err
