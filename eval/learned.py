@@ -112,8 +112,9 @@ class Model:
         """The decoded frames; the stream itself carries the format."""
         from codec.session import decode
 
+        account = notes is not None
         notes = notes or DecodeNotes()
-        with decode(source, model=self._model, device=self.device, account=True) as frames:
+        with decode(source, model=self._model, device=self.device, account=account) as frames:
             notes.bits_of_last = lambda: frames.parts
             while True:
                 measurable = forget_peak_memory()  # what measures the frames holds memory, too

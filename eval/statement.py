@@ -57,7 +57,7 @@ def _identity(one: RdResults) -> str:
         effort = f", encoder's effort {codec['effort']}" if "effort" in codec else ""
         return (
             f"model `{codec.get('model', one.codec)}`, weights {codec['weights']}, sources "
-            f"{codec.get('code', _UNKNOWN)[:16]}, on {one.conditions.device}{effort}"
+            f"{codec.get('code', _UNKNOWN)[:16]}, low delay, on {one.conditions.device}{effort}"
         )
     options = codec.pop("options", None)
     rest = ", ".join(f"{name} {value}" for name, value in codec.items() if name != "anchor")
@@ -88,10 +88,9 @@ def _sequences(results: Sequence[RdResults]) -> list[str]:
             f"{_known(info.matrix)}, range {_known(info.range)}; SHA-256 of its planes "
             f"{_known(info.digest)}"
         )
-    prepared = {str(one.conditions.prepared) for one in results if one.conditions}
-    for one in sorted(prepared):
-        lines.append("- frames as they came" if one == "None" else f"- prepared: {one}")
-    return lines
+    ways = [one.conditions.prepared for one in results if one.conditions]
+    said = [f"- prepared: {way}" if way else "- frames as they came" for way in ways]
+    return [*lines, *dict.fromkeys(said)]
 
 
 def _figures(results: Sequence[RdResults]) -> list[str]:

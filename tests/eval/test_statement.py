@@ -14,7 +14,9 @@ def test_every_metric_has_a_meaning():
 
 def test_all_that_decides_the_figures_is_said(results):
     text = "\n".join(statement(results))
-    assert "- **model-a**: model `model-a`, weights 00, sources not known, on cpu" in text
+    assert (
+        "- **model-a**: model `model-a`, weights 00, sources not known, low delay, on cpu" in text
+    )
     assert "quality 0, 21, 42, 63; intra period 32 frames" in text
     assert "1 point(s) failed" in text
     assert "qp 27, 32; intra period 16 frames" in text
@@ -33,7 +35,7 @@ def test_effort_and_options_belong_to_the_codec(results):
     tried = with_codec(ours, codec)
     options = {"anchor": "x264-medium", "ffmpeg": "n9", "options": "ffmpeg -c:v libx264 -qp QP"}
     text = "\n".join(statement([tried, with_codec(anchor, options)]))
-    assert "sources cdcdcdcdcdcdcdcd, on cpu, encoder's effort 20" in text
+    assert "sources cdcdcdcdcdcdcdcd, low delay, on cpu, encoder's effort 20" in text
     assert "- **x264-medium**: ffmpeg n9, `ffmpeg -c:v libx264 -qp QP`" in text
 
 

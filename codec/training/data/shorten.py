@@ -48,21 +48,25 @@ def shorten(
     _check(sources, out)
     clips = [_Clip(source) for source in sources]
     share = min(1.0, size / max(1, sum(clip.file_size for clip in clips)))
-    for _ in range(_TRIES):
-        out.mkdir(parents=True, exist_ok=True)
-        kept = [clip.copy(out / clip.path.name, share) for clip in clips]
-        total = sum((out / clip.path.name).stat().st_size for clip in clips)
-        if total <= size:
-            for clip, frames in zip(clips, kept, strict=True):
-                report(f"{clip.path.name}: {frames} of {clip.frames} frames")
-            return Shortened(len(clips), sum(kept), sum(clip.frames for clip in clips), total)
-        share *= _MARGIN * size / total
-    for clip in clips:
-        (out / clip.path.name).unlink()
-    raise ConfigError(
-        f"{size / 1e6:g} MB do not hold {_LEAST_FRAMES} frames of each of {len(clips)} clips: "
-        "name fewer clips or allow more"
-    )
+    try:
+        for _ in range(_TRIES):
+            out.mkdir(parents=True, exist_ok=True)
+            kept = [clip.copy(out / clip.path.name, share) for clip in clips]
+            total = sum((out / clip.path.name).stat().st_size for clip in clips)
+            if total <= size:
+                for clip, frames in zip(clips, kept, strict=True):
+                    report(f"{clip.path.name}: {frames} of {clip.frames} frames")
+                before = sum(clip.frames for clip in clips)
+                return Shortened(len(clips), sum(kept), before, total)
+            share *= _MARGIN * size / total
+        raise ConfigError(
+            f"{size / 1e6:g} MB do not hold {_LEAST_FRAMES} frames of each of {len(clips)} clips: "
+            "name fewer clips or allow more"
+        )
+    except BaseException:  # an interrupt too: a part of the clips is of no use
+        for clip in clips:
+            (out / clip.path.name).unlink(missing_ok=True)
+        raise
 
 
 def _check(sources: Sequence[Source], out: Path) -> None:
@@ -78,7 +82,7 @@ def _check(sources: Sequence[Source], out: Path) -> None:
 
 
 class _Clip:
-    """A video file, and where it may end: after ``ends[i]`` packets no frame before is missing."""
+    """A video file, and the numbers of packets after which no frame before is missing."""
 
     def __init__(self, source: Source) -> None:
         self.path = source.path

@@ -6,7 +6,7 @@ import pytest
 
 from codec.errors import ConfigError, VideoError
 from codec.training.data.shorten import _ends, shorten
-from codec.training.data.sources import find_sources
+from codec.training.data.sources import Source, find_sources
 from codec.video.reader import open_reader
 from codec.video.synthetic import write_synthetic
 from lgmc.main import main
@@ -85,6 +85,15 @@ def test_refusals(folder, tmp_path):
     (tmp_path / "no.mp4").write_bytes(b"no video")
     with pytest.raises(VideoError, match="no.mp4 cannot be read"):
         shorten(find_sources(tmp_path / "no.mp4"), tmp_path / "out", 10**6)
+
+
+def test_nothing_stays_of_what_failed(folder, tmp_path):
+    """FFmpeg reads the second clip whatever its name, and knows no container to write it as."""
+    (tmp_path / "b.none").write_bytes((folder / "b.mkv").read_bytes())
+    sources = [Source("a", folder / "a.mp4"), Source("b", tmp_path / "b.none")]
+    with pytest.raises(VideoError, match="cannot be copied"):
+        shorten(sources, tmp_path / "out", 10**6)
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_through_the_command(folder, tmp_path, capsys):
