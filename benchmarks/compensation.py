@@ -60,6 +60,7 @@ def measure(
     """``psnr`` and ``features`` by way, means over the P frames."""
     import torch
 
+    from codec.effort import Effort
     from codec.entropy.coders import RateEstimate
     from codec.video.colour import frame_to_rgb
     from codec.video_codec import FrameCoder
@@ -67,7 +68,7 @@ def measure(
     psnr: dict[str, list[float]] = {}
     features: dict[str, list[float]] = {}
     with sequence.open() as reader:
-        coder = FrameCoder(codec, reader.format.height, reader.format.width, effort)
+        coder = FrameCoder(codec, reader.format.height, reader.format.width, Effort(effort))
         for number, planes in enumerate(islice(reader, frames)):
             frame = frame_to_rgb(planes, reader.format).clamp(0, 1)
             before = coder.state
@@ -96,6 +97,7 @@ def ways(
 
     Features are those of pictures at each scale, so that they can be compared with the frame's own.
     """
+    from codec.effort import Effort, FrameEffort
     from codec.entropy.coders import RateEstimate
     from codec.flow import to_full_size
     from codec.layers import warp
@@ -109,7 +111,8 @@ def ways(
     coded = RateEstimate(), inter.prior, quality, size
     by_net, _ = inter.motion(estimated, *coded, state.motion_symbols)
     coder = RateEstimate()
-    _, taken, _ = inter.code_motion(frame, state, coder, quality, size, effort=effort)
+    tries = FrameEffort(Effort(effort), frame.shape[-2:])
+    _, taken, _ = inter.code_motion(frame, state, coder, quality, size, effort=tries)
     out = {}
     for way, flow in (("local", by_net), ("searched", taken)):
         picture = warp(state.frame, to_full_size(flow, top))

@@ -22,9 +22,6 @@ from pydantic import (
 
 from codec.errors import ConfigError
 
-MAX_EFFORT = 1000
-"""Most steps of gradient descent that an encoder may be asked for each frame's motion."""
-
 
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -10,10 +10,11 @@ from torch import Tensor
 from codec.bitstream.container import END_PACKET_BYTES
 from codec.bitstream.header import SequenceHeader
 from codec.bitstream.packets import frame_packet_bytes
+from codec.effort import NO_EFFORT, Effort
 from codec.rate import CodedFrame, FrameOrder, Outcome, RateController, RateTarget
 from codec.video.colour import frame_to_rgb
 from codec.video.format import Frame, VideoFormat
-from codec.video_codec import FrameCoder, VideoCodec
+from codec.video_codec import Following, FrameCoder, VideoCodec
 
 RANS_END_BYTES = 8
 """Of every frame's stream: rANS's end state."""
@@ -43,13 +44,15 @@ class FrameEncoder:
         codec: with tables built.
         header: of the stream: the video's format, quality and intra period.
         device: of the codec.
-        effort: see ``session.encode``.
+        effort: what it tries for each frame.
 
     Attributes:
         seconds: spent in the network and the entropy coder so far.
     """
 
-    def __init__(self, codec: VideoCodec, header: SequenceHeader, device: str, effort: int = 0):
+    def __init__(
+        self, codec: VideoCodec, header: SequenceHeader, device: str, effort: Effort = NO_EFFORT
+    ):
         self.seconds = 0.0
         self._header, self._device = header, device
         self._form = VideoFormat(
@@ -68,18 +71,38 @@ class FrameEncoder:
         self._first_pass: list[CodedFrame] = []
         self._control: RateController | None = None
 
-    def encode(self, number: int, frame: Frame) -> EncodedFrame:
-        """Code frame ``number``, which is the next one; under control as often as that wants."""
+    def encode(self, number: int, frame: Frame, following: Frame | None) -> EncodedFrame:
+        """Code frame ``number``, which is the next one; under control as often as that wants.
+
+        following: the frame after it, see :meth:`followed`.
+        """
         if self._control is None:
-            return self._code(number, frame, self._constant_level(number))
+            return self._code(number, frame, following, self._header.quality)
         before = self._coder.state
         level = self._control.quality_for(number)
+        base = self._control.base
         while True:
-            coded = self._code(number, frame, level)
+            coded = self._code(number, frame, following, base, level)
             lower = self._control.coded(number, level, self._packet_bits(coded.stream))
             if lower is None:
                 return coded
             self._coder.state, level = before, lower
+
+    def followed(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame | None]]:
+        """Each frame and, where the effort looks ahead, the one after it; None after the last.
+
+        Without such an effort no frame is read before the one that it follows is coded.
+        """
+        if not self._coder.effort.ahead:
+            yield from ((frame, None) for frame in frames)
+            return
+        held = None
+        for frame in frames:
+            if held is not None:
+                yield held, frame
+            held = frame
+        if held is not None:
+            yield held, None
 
     def first_pass(self, frames: Iterable[Frame]) -> None:
         """Code the whole video at its quality, only to learn what its frames take."""
@@ -113,8 +136,10 @@ class FrameEncoder:
         following = iter(frames)
         if self._first_pass or rate.bitrate is None:
             return following
-        tried = list(islice(following, order.kinds))
-        for number, coded in enumerate(self._constant(tried)):
+        # One more is what the last of them is followed by, where that matters.
+        more = order.kinds + bool(self._coder.effort.ahead)
+        tried = list(islice(following, more))
+        for number, coded in enumerate(self._constant(tried)[: order.kinds]):
             self._control.learn(number, coded.level, coded.bits)
         return chain(tried, following)
 
@@ -125,22 +150,42 @@ class FrameEncoder:
     def _constant(self, frames: Iterable[Frame]) -> list[CodedFrame]:
         """What frames from the start on take at the video's quality; nothing stays of them."""
         found = []
-        for number, frame in enumerate(frames):
-            coded = self._code(number, frame, self._constant_level(number))
+        for number, (frame, following) in enumerate(self.followed(frames)):
+            coded = self._code(number, frame, following, self._header.quality)
             found.append(CodedFrame(coded.quality, self._packet_bits(coded.stream)))
         self._coder.state = None
         return found
 
-    def _constant_level(self, number: int) -> int:
-        return self._order.levels(self._header.quality, self._order.since_intra(number))
-
-    def _code(self, number: int, frame: Frame, level: int) -> EncodedFrame:
-        intra = self._order.since_intra(number) == 0
-        rgb = frame_to_rgb(frame, self._form, self._device).clamp(0, 1)
+    def _code(
+        self,
+        number: int,
+        frame: Frame,
+        following: Frame | None,
+        base: int,
+        level: int | None = None,
+    ) -> EncodedFrame:
+        """``base``: the video's quality; ``level``: the frame's, if it is not what follows."""
+        if level is None:
+            level = self._level(base, number)
+        intra = self._is_intra(number)
+        rgb = self._rgb(frame)
+        after = None
+        if following is not None and not self._is_intra(number + 1):
+            after = Following(self._rgb(following), self._level(base, number + 1))
         begun = time.perf_counter()
-        stream, picture = self._coder.encode(rgb, intra, level)
+        stream, picture = self._coder.encode(rgb, intra, level, after)
         self.seconds += time.perf_counter() - begun
         return EncodedFrame(intra, level, stream, picture)
+
+    def _is_intra(self, number: int) -> bool:
+        return self._order.since_intra(number) == 0
+
+    def _level(self, base: int, number: int) -> int:
+        """The quality index of a frame of a video of index ``base``."""
+        return self._order.levels(base, self._order.since_intra(number))
+
+    def _rgb(self, frame: Frame) -> Tensor:
+        return frame_to_rgb(frame, self._form, self._device).clamp(0, 1)
 
     def _packet_bits(self, stream: bytes) -> int:
         return 8 * frame_packet_bytes(len(stream), digests=self._header.digests)

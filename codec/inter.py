@@ -8,6 +8,7 @@
 One forward serves training, estimation, encoding and decoding: what differs is the coder.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -16,18 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from codec import lite, tcm
+from codec.coding_descent import descended_by_coding, weighted_error
 from codec.compensation.pipeline import Compensation, Contexts, Older
 from codec.config import FlowConfig, ModelConfig
+from codec.effort import FrameEffort
 from codec.entropy.coders import RateEstimate
 from codec.entropy.gains import half_log_range, lambda_of
 from codec.entropy.latent import Coder, LatentCodec
-from codec.entropy.priors import make_prior
+from codec.entropy.priors import ConditionalPrior, make_prior
 from codec.flow import SpyNet, to_full_size
 from codec.flow_correlation import CorrelationFlow
 from codec.graphed import Graphed
 from codec.layers import warp
 from codec.motion import MotionCodec
-from codec.motion_descent import descended
+from codec.motion_descent import descended_motion
 from codec.motion_refine import left_over, refined
 
 
@@ -171,13 +174,13 @@ class InterCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         given: GivenMotion | None = None,
-        effort: int = 0,
+        effort: FrameEffort | None = None,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Estimate and code the motion: (estimated flow, decoded flow, symbols).
 
         Args:
             given: what is coded instead of the flow net's estimate, in training.
-            effort: steps of gradient descent that make the motion cheaper, when encoding.
+            effort: what an encoder tries to make the motion cheaper; None: nothing.
         """
         known = self.prior, quality, size
         if coder.decoding:
@@ -189,11 +192,37 @@ class InterCodec(nn.Module):
             return estimated, *self.motion(estimated, coder, *known, state.motion_symbols)
         if self.refine is not None:
             estimated = self._cheapest(frame, state, quality, size, estimated)
-        if effort == 0:
+        if effort is None or not effort.steps:
             return estimated, *self.motion(estimated, coder, *known, state.motion_symbols)
-        left = partial(self._left_over, frame, state.frame, lambda_of(quality, *self.lambdas))
-        y = descended(self.motion, estimated, left, *known, state.motion_symbols, effort)
+        y = self.motion.encoder(estimated)
+        if effort.steps.motion:
+            left = partial(self._left_over, frame, state.frame, lambda_of(quality, *self.lambdas))
+            within = *known, state.motion_symbols
+            y = descended_motion(self.motion, y, left, *within, effort.steps.motion)
+        if effort.steps.ahead:
+            y = self._motion_by_coding(y, frame, state, quality, size, effort)
         return estimated, *self.motion.code(y, coder, *known, state.motion_symbols)
+
+    def _motion_by_coding(
+        self,
+        y: Tensor,
+        frame: Tensor,
+        state: ReferenceState,
+        quality: Tensor,
+        size: tuple[int, int],
+        effort: FrameEffort,
+    ) -> Tensor:
+        """A latent of the motion by which the frame costs less: half the steps of its residual."""
+        rate_lambda = lambda_of(quality, *self.lambdas)
+
+        def errors(y_hat: Tensor, _: Tensor, coder: Coder) -> Tensor:
+            motion = None, self.motion.flow_of(y_hat), None
+            coded = self._code_residual(frame, state, motion, coder, quality, size)
+            return weighted_error(coded.frame, frame, rate_lambda, effort.shown)
+
+        known = quality, size, None, state.motion_symbols
+        steps = -(-effort.steps.ahead // 2)
+        return descended_by_coding(self.motion.latent, y, self.prior, known, errors, steps)
 
     def _cheapest(
         self,
@@ -229,7 +258,7 @@ class InterCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         given: GivenMotion | None = None,
-        effort: int = 0,
+        effort: FrameEffort | None = None,
     ) -> InterOutput:
         """Code a frame.
 
@@ -238,21 +267,96 @@ class InterCodec(nn.Module):
             state: of the last frame, at the padded size.
             quality: [B] indices 0..63.
             size: the latents' (H / 16, W / 16).
-            given, effort: see :meth:`code_motion`.
+            given: see :meth:`code_motion`.
+            effort: what an encoder tries; None: nothing.
         """
-        estimated, flow, motion_symbols = self.code_motion(
-            frame, state, coder, quality, size, given, effort
-        )
+        motion = self.code_motion(frame, state, coder, quality, size, given, effort)
+        return self._code_residual(frame, state, motion, coder, quality, size, effort)
+
+    def _ahead(
+        self, state: ReferenceState, size: tuple[int, int], effort: FrameEffort
+    ) -> Callable[[ReferenceState, Coder], Tensor]:
+        """The following frame, to be coded again and again from what this one may turn out to be.
+
+        Args:
+            state: that this frame would leave; from there the motion is taken, once and for all.
+            effort: with a following frame.
+
+        Returns:
+            (state, coder) -> what the following frame's error is worth in bits, a scalar; the
+            symbols of its residual go to the coder.
+        """
+        frame, quality = effort.following, effort.following_quality
+        motion = self.code_motion(frame, state, RateEstimate(), quality, size)
+        rate_lambda = lambda_of(quality, *self.lambdas)
+
+        def error(state: ReferenceState, coder: Coder) -> Tensor:
+            coded = self._code_residual(frame, state, motion, coder, quality, size)
+            return weighted_error(coded.frame, frame, rate_lambda, effort.shown)
+
+        return error
+
+    def _code_residual(
+        self,
+        frame: Tensor | None,
+        state: ReferenceState,
+        motion: tuple[Tensor | None, Tensor, Tensor],
+        coder: Coder,
+        quality: Tensor,
+        size: tuple[int, int],
+        effort: FrameEffort | None = None,
+    ) -> InterOutput:
+        """All that comes after the motion, which is what :meth:`code_motion` returned."""
+        estimated, flow, motion_symbols = motion
         contexts = self.compensation(state.frame, state.feature, flow, state.older, state.begins)
         y = None if coder.decoding else self._analyse(frame, contexts, quality)
         temporal = self.temporal_prior(contexts.scales)
-        y_hat, symbols = self.latent(y, coder, self.prior, quality, size, temporal, state.symbols)
-        decoded, feature = self._synthesise(y_hat, contexts, quality)
+        known = quality, size, temporal, state.symbols
         older = Older(contexts.references, flow) if self.looks_at_two else None
-        new_state = ReferenceState(decoded.clamp(0, 1), feature, motion_symbols, symbols, older)
-        return InterOutput(
-            decoded, contexts.warped_frame, estimated, flow, contexts.scales, new_state
-        )
+
+        def outcome(y_hat: Tensor, symbols: Tensor) -> tuple[Tensor, ReferenceState]:
+            decoded, feature = self._synthesise(y_hat, contexts, quality)
+            shown = decoded.clamp(0, 1)
+            return decoded, ReferenceState(shown, feature, motion_symbols, symbols, older)
+
+        if effort is not None and effort.steps.ahead:
+            steps = effort.steps.ahead
+            y = self.descended(self.latent, y, self.prior, known, outcome, frame, effort, steps)
+        y_hat, symbols = self.latent(y, coder, self.prior, *known)
+        decoded, left = outcome(y_hat, symbols)
+        return InterOutput(decoded, contexts.warped_frame, estimated, flow, contexts.scales, left)
+
+    def descended(
+        self,
+        latent: LatentCodec,
+        y: Tensor,
+        prior: ConditionalPrior,
+        known: tuple,
+        outcome: Callable[[Tensor, Tensor], tuple[Tensor, ReferenceState]],
+        frame: Tensor,
+        effort: FrameEffort,
+        steps: int,
+    ) -> Tensor:
+        """A cheaper latent of a frame that this codec's frames refer to: see coding_descent.
+
+        Args:
+            latent, y, prior, known: of this codec's frames or of I frames.
+            outcome: (y_hat, its symbols) -> the decoded frame and the state that it leaves.
+            frame: the true one, padded.
+        """
+        quality, size = known[:2]
+        rate_lambda = lambda_of(quality, *self.lambdas)
+        ahead = None
+        if effort.following is not None:
+            y_hat, symbols = latent(y, RateEstimate(), prior, *known)
+            ahead = self._ahead(outcome(y_hat, symbols)[1], size, effort)
+
+        def errors(y_hat: Tensor, symbols: Tensor, coder: Coder) -> Tensor:
+            decoded, state = outcome(y_hat, symbols)
+            error = weighted_error(decoded, frame, rate_lambda, effort.shown)
+            return error if ahead is None else error + ahead(state, coder)
+
+        return descended_by_coding(latent, y, prior, known, errors, steps)
 
     def _analyse(self, frame: Tensor, contexts: Contexts, quality: Tensor) -> Tensor:
         """y of the frame (DCVC-TCM) or of what motion compensation left of it (lite)."""

@@ -50,6 +50,18 @@ class IntraCodec(nn.Module):
         Returns:
             The decoded frame [B, 3, H, W], not clamped.
         """
-        y = None if coder.decoding else self.encoder(frame - 0.5, quality)
+        y = None if coder.decoding else self.analyse(frame, quality)
+        return self.code(y, coder, quality, size)
+
+    def code(
+        self, y: Tensor | None, coder: Coder, quality: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Code a frame's latent, ``analyse(frame)``; the rest as :meth:`forward`."""
         y_hat, _ = self.latent(y, coder, self.prior, quality, size)
+        return self.synthesise(y_hat, quality)
+
+    def analyse(self, frame: Tensor, quality: Tensor) -> Tensor:
+        return self.encoder(frame - 0.5, quality)
+
+    def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         return self.decoder(y_hat, quality)[0] + 0.5

@@ -18,7 +18,7 @@ import numpy as np
 from codec.bitstream.container import ContainerReader, ContainerWriter
 from codec.bitstream.header import MAX_INTRA_PERIOD, MAX_QUALITY, SequenceHeader
 from codec.bitstream.packets import Packet, PacketType, frame_digest
-from codec.config import MAX_EFFORT
+from codec.effort import Effort
 from codec.entropy.coders import StreamDecoder
 from codec.errors import BitstreamError, ConfigError, LgmcError, ModelError
 from codec.frame_encoder import FrameEncoder
@@ -91,7 +91,7 @@ def encode(
     quality: int = 32,
     intra_period: int = 32,
     rate: RateTarget | None = None,
-    effort: int = 0,
+    effort: int | str | Effort = 0,
     frames: int | None = None,
     recon: str | os.PathLike | None = None,
     digests: bool = True,
@@ -112,7 +112,9 @@ def encode(
             then where the search for it begins, or the most where no average is asked for. A rate
             that cannot be met is no error: the report's ``outcome`` says so.
         effort: steps of gradient descent, 0..MAX_EFFORT, by which each P frame's motion is made
-            cheaper before it is coded. The stream is an ordinary one.
+            cheaper before it is coded; as text such as ``"20+10"``, or as an ``Effort``, also those
+            by which each frame's residual is, looking one frame ahead. The stream is an ordinary
+            one.
         frames: encode the first so many.
         recon: where to write the pictures that a decoder will give.
         digests: write 8 bytes a frame by which a decoder can check its pictures.
@@ -125,7 +127,7 @@ def encode(
     """
     _check_range("quality", quality, MAX_QUALITY)
     _check_range("intra period", intra_period, MAX_INTRA_PERIOD)
-    _check_range("effort", effort, MAX_EFFORT)
+    effort = Effort.of(effort)
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(source, frames, reader_options))
         _check_not_itself(source, target)
@@ -163,8 +165,8 @@ def encode(
                 coder.first_pass(_counted(first, of_first))
         if rate is not None:
             sequence = coder.control(rate, reader, reader.frame_count)
-        for number, frame in enumerate(sequence):
-            coded = coder.encode(number, frame)
+        for number, (frame, following) in enumerate(coder.followed(sequence)):
+            coded = coder.encode(number, frame, following)
             report.coding_seconds = coder.seconds
             seen = digests or shown is not None
             planes = rgb_to_frame(coded.picture, form) if seen else None

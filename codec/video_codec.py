@@ -1,9 +1,12 @@
 """The one object that trains, estimates, encodes and decodes: intra and inter codec together."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from codec.config import ModelConfig
+from codec.effort import NO_EFFORT, Effort, FrameEffort
 from codec.entropy.coders import RateEstimate, StreamDecoder, StreamEncoder
 from codec.entropy.gains import QUALITIES, lambda_of
 from codec.entropy.latent import Coder, LatentCodec
@@ -71,10 +74,30 @@ class VideoCodec(nn.Module):
         return tuple(-(-side // self.multiple) * self.multiple // 16 for side in (height, width))
 
     def code_intra(
-        self, frame: Tensor | None, coder: Coder, quality: Tensor, size: tuple[int, int]
+        self,
+        frame: Tensor | None,
+        coder: Coder,
+        quality: Tensor,
+        size: tuple[int, int],
+        effort: FrameEffort | None = None,
     ) -> ReferenceState:
-        """Code an I frame (padded; None when decoding) of latent size ``size``."""
-        return self.intra_state(self.intra(frame, coder, quality, size))
+        """Code an I frame (padded; None when decoding) of latent size ``size``.
+
+        effort: what an encoder tries; None: nothing.
+        """
+        intra = self.intra
+        if effort is None or not effort.steps.ahead:
+            return self.intra_state(intra(frame, coder, quality, size))
+
+        def outcome(y_hat: Tensor, _: Tensor) -> tuple[Tensor, ReferenceState]:
+            decoded = intra.synthesise(y_hat, quality)
+            return decoded, self.intra_state(decoded)
+
+        y, known = intra.analyse(frame, quality), (quality, size)
+        # Twice the steps: all frames of its period stand on it.
+        steps = 2 * effort.steps.ahead
+        y = self.inter.descended(intra.latent, y, intra.prior, known, outcome, frame, effort, steps)
+        return self.intra_state(intra.code(y, coder, quality, size))
 
     @staticmethod
     def intra_state(decoded: Tensor) -> ReferenceState:
@@ -89,13 +112,20 @@ class VideoCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         given: GivenMotion | None = None,
-        effort: int = 0,
+        effort: FrameEffort | None = None,
     ) -> InterOutput:
         """Code a P frame (padded; None when decoding) of latent size ``size``.
 
-        given, effort: see ``InterCodec.code_motion``.
+        given, effort: see ``InterCodec.forward``.
         """
         return self.inter(frame, state, coder, quality, size, given, effort)
+
+
+class Following(NamedTuple):
+    """The next frame, where it is a P frame: [1, 3, H, W] in [0, 1], and its quality index."""
+
+    frame: Tensor
+    quality: int
 
 
 class FrameCoder:
@@ -104,17 +134,24 @@ class FrameCoder:
     Args:
         codec: with tables built.
         height, width: of the frames.
-        effort: of an encoder, see ``InterCodec.code_motion``.
+        effort: of an encoder.
     """
 
-    def __init__(self, codec: VideoCodec, height: int, width: int, effort: int = 0):
+    def __init__(self, codec: VideoCodec, height: int, width: int, effort: Effort = NO_EFFORT):
         self.codec = codec
         self.effort = effort
         self.height, self.width = height, width
         self.size = codec.latent_size(height, width)
         self.state: ReferenceState | None = None
 
-    def code(self, frame: Tensor | None, intra: bool, quality: int, coder: Coder) -> Tensor:
+    def code(
+        self,
+        frame: Tensor | None,
+        intra: bool,
+        quality: int,
+        coder: Coder,
+        following: Following | None = None,
+    ) -> Tensor:
         """Code the next frame.
 
         Args:
@@ -122,33 +159,61 @@ class FrameCoder:
             intra: whether it is an I frame; the first one must be.
             quality: 0..63.
             coder: RateEstimate, StreamEncoder or StreamDecoder.
+            following: the frame that will refer to this one, for an encoder whose effort looks
+                ahead. None: no frame will.
 
         Returns:
             The decoded frame [1, 3, H, W] in [0, 1].
         """
         # What inference mode makes, autograd refuses later; descent needs it.
         with torch.no_grad() if self.effort else torch.inference_mode():
-            return self._code(frame, intra, quality, coder)
+            return self._code(frame, intra, quality, coder, following)
 
-    def _code(self, frame: Tensor | None, intra: bool, quality: int, coder: Coder) -> Tensor:
+    def _code(
+        self,
+        frame: Tensor | None,
+        intra: bool,
+        quality: int,
+        coder: Coder,
+        following: Following | None,
+    ) -> Tensor:
         codec, size = self.codec, self.size
-        device = next(codec.parameters()).device
-        level = torch.tensor([quality], dtype=torch.float32, device=device)
+        level = self._level(quality)
+        effort = None
         if frame is not None:
-            frame = codec.pad(frame).contiguous(memory_format=torch.channels_last)
+            frame = self._padded(frame)
+            effort = self._effort(following)
         if intra:
-            self.state = codec.code_intra(frame, coder, level, size)
+            self.state = codec.code_intra(frame, coder, level, size, effort)
         else:
             if self.state is None:
                 raise ValueError("the first frame must be an I frame")
-            coded = codec.code_inter(frame, self.state, coder, level, size, effort=self.effort)
+            coded = codec.code_inter(frame, self.state, coder, level, size, effort=effort)
             self.state = coded.state
         return self.state.frame[..., : self.height, : self.width]
 
-    def encode(self, frame: Tensor, intra: bool, quality: int) -> tuple[bytes, Tensor]:
-        """The frame's stream and its reconstruction."""
+    def _level(self, quality: int) -> Tensor:
+        device = next(self.codec.parameters()).device
+        return torch.tensor([quality], dtype=torch.float32, device=device)
+
+    def _padded(self, frame: Tensor) -> Tensor:
+        return self.codec.pad(frame).contiguous(memory_format=torch.channels_last)
+
+    def _effort(self, following: Following | None) -> FrameEffort | None:
+        shown = self.height, self.width
+        if not self.effort:
+            return None
+        if following is None or not self.effort.ahead:
+            return FrameEffort(self.effort, shown)
+        frame, level = self._padded(following.frame), self._level(following.quality)
+        return FrameEffort(self.effort, shown, frame, level)
+
+    def encode(
+        self, frame: Tensor, intra: bool, quality: int, following: Following | None = None
+    ) -> tuple[bytes, Tensor]:
+        """The frame's stream and its reconstruction. following: see :meth:`code`."""
         coder = StreamEncoder()
-        decoded = self.code(frame, intra, quality, coder)
+        decoded = self.code(frame, intra, quality, coder, following)
         return coder.finish(), decoded
 
     def decode(
@@ -159,8 +224,10 @@ class FrameCoder:
         decoded = self.code(None, intra, quality, coder)
         return decoded, coder
 
-    def estimate(self, frame: Tensor, intra: bool, quality: int) -> tuple[dict[str, float], Tensor]:
-        """Estimated bits by part and the reconstruction; writes nothing."""
+    def estimate(
+        self, frame: Tensor, intra: bool, quality: int, following: Following | None = None
+    ) -> tuple[dict[str, float], Tensor]:
+        """Estimated bits by part and the reconstruction; writes nothing. As :meth:`encode`."""
         coder = RateEstimate()
-        decoded = self.code(frame, intra, quality, coder)
+        decoded = self.code(frame, intra, quality, coder, following)
         return dict(coder.bits), decoded

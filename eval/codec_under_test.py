@@ -67,8 +67,8 @@ class CodecUnderTest(Protocol):
     """What a level is: "qp" or "quality"."""
     extension: str
     """Of its files, e.g. ".265"."""
-    low_delay: bool
-    """Whether frames depend on those before them alone."""
+    delay: int | None
+    """Frames after a frame that its coding may depend on; None: any."""
 
     def identity(self) -> dict[str, str]:
         """Everything besides input, level and intra period that decides the result."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from codec.effort import Effort
 from codec.errors import ConfigError
 from eval.codec_under_test import DecodeNotes, Encoded
 from eval.conditions import code_digest, forget_peak_memory, peak_memory_mib
@@ -30,7 +31,6 @@ class Model:
 
     parameter = "quality"
     extension = ".lgmc"
-    low_delay = True
 
     def __init__(
         self,
@@ -38,16 +38,17 @@ class Model:
         intra_period: int = 32,
         device: str = "cpu",
         here: bool = True,
-        effort: int = 0,
+        effort: int | str | Effort = 0,
     ) -> None:
         import codec
         from codec.models import available
 
         self._model = codec.load(name, device=device if here else "cpu")
         self._source = str(name) if str(name) in available() else os.path.abspath(name)
-        self.name = self._model.name + (f"-effort{effort}" if effort else "")
+        self.effort = Effort.of(effort)
+        self.delay = 1 if self.effort.ahead else 0
+        self.name = self._model.name + (f"-effort{self.effort}" if self.effort else "")
         self.intra_period = intra_period
-        self.effort = effort
         self.device = device
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -126,7 +127,7 @@ class Model:
 
 
 @functools.lru_cache(maxsize=1)  # a worker measures many points of one model
-def _restored(source: str, intra_period: int, device: str, effort: int, name: str) -> Model:
+def _restored(source: str, intra_period: int, device: str, effort: Effort, name: str) -> Model:
     """A model that was pickled, under the name that it had there."""
     model = Model(source, intra_period, device, effort=effort)
     model.name = name

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codec.config import MAX_EFFORT
+from codec.effort import Effort
 from codec.errors import ConfigError
 from codec.video.ffmpeg import find_ffmpeg
 from eval import QPS, QUALITIES, conditions
@@ -65,7 +65,7 @@ def evaluate(
     models: list[str] | tuple[str, ...] = (),
     anchors: list[str] | tuple[str, ...] = (),
     qualities: tuple[int, ...] = QUALITIES,
-    efforts: tuple[int, ...] = (0,),
+    efforts: tuple[int | str | Effort, ...] = (0,),
     qps: tuple[int, ...] = QPS,
     av1_qps: tuple[int, ...] = AV1_QPS,
     frames: int | None = None,
@@ -100,7 +100,8 @@ def evaluate(
     if not models and not anchors:
         raise ConfigError("nothing to evaluate: give a model or an anchor")
     _check_levels(qualities if models else (), 63, "quality")
-    _check_levels(efforts if models else (), MAX_EFFORT, "effort")
+    tried = tuple(map(Effort.of, efforts))
+    _check_different(tried if models else (), "effort")
     _check_levels(qps if anchors else (), 51, "qp")
     _check_levels(av1_qps if anchors else (), 63, "qp of AV1")
     quoted = [load_published(name) for name in published]
@@ -114,7 +115,7 @@ def evaluate(
         sequences = find_sequences(sequences, frames=frames, unreadable=unreadable, **options)
     pool = pool or LocalPool()
     anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
-    model_codecs = _models(models, efforts, intra_period, device, pool.measures_here)
+    model_codecs = _models(models, tried, intra_period, device, pool.measures_here)
     model_tasks = [
         PointTask(codec, s, level, intra_period, metrics)
         for codec in model_codecs
@@ -153,8 +154,12 @@ def _check_levels(levels: tuple[int, ...], top: int, name: str) -> None:
     for level in levels:
         if not 0 <= level <= top:
             raise ConfigError(f"{_an(name)} is 0..{top}, not {level}")
-    if len(set(levels)) != len(levels):
-        raise ConfigError(f"the same {name} is given twice: {', '.join(map(str, levels))}")
+    _check_different(levels, name)
+
+
+def _check_different(values: tuple[Any, ...], name: str) -> None:
+    if len(set(values)) != len(values):
+        raise ConfigError(f"the same {name} is given twice: {', '.join(map(str, values))}")
 
 
 def _an(name: str) -> str:
@@ -174,7 +179,7 @@ def _made(folder: Path) -> Path:
 
 def _models(
     models: Iterable[str | Path],
-    efforts: tuple[int, ...],
+    efforts: tuple[Effort, ...],
     intra_period: int,
     device: str,
     here: bool,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from codec.effort import Effort
 from eval.bdrate import METHOD
 from eval.results import RdResults, SequenceInfo
 
@@ -54,10 +55,16 @@ def _identity(one: RdResults) -> str:
         return f"imported from {files}; how it was measured is {_UNKNOWN}"
     codec = dict(one.conditions.codec)
     if "weights" in codec:
-        effort = f", encoder's effort {codec['effort']}" if "effort" in codec else ""
+        effort = Effort.of(codec.get("effort", 0))
+        delay = (
+            "low delay"
+            if not effort.ahead
+            else "low delay but for one frame that the encoder waits for"
+        )
         return (
             f"model `{codec.get('model', one.codec)}`, weights {codec['weights']}, sources "
-            f"{codec.get('code', _UNKNOWN)[:16]}, low delay, on {one.conditions.device}{effort}"
+            f"{codec.get('code', _UNKNOWN)[:16]}, {delay}, on {one.conditions.device}"
+            + (f", encoder's effort {effort}" if effort else "")
         )
     options = codec.pop("options", None)
     rest = ", ".join(f"{name} {value}" for name, value in codec.items() if name != "anchor")

@@ -6,6 +6,7 @@ import argparse
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from codec.effort import NO_EFFORT, Effort
 from codec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ def integer(low: int, high: int | None = None):
         return value
 
     return parse
+
+
+def effort(text: str) -> Effort:
+    """An argparse type: ``20`` or ``20+10``."""
+    try:
+        return Effort.of(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def size(text: str) -> tuple[int, int]:
@@ -100,11 +109,12 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
     """--effort."""
     parser.add_argument(
         "--effort",
-        type=integer(0, 1000),
-        default=0,
-        metavar="STEPS",
+        type=effort,
+        default=NO_EFFORT,
+        metavar="STEPS[+STEPS]",
         help="steps of gradient descent that make each frame's motion cheaper: with 20 a file is "
-        "some 6 %% smaller and takes 2.5 times as long (default 0)",
+        "some 6 %% smaller and takes 2.5 times as long; after a + those that make its residual "
+        "cheaper, one frame ahead: with 20+10 XX (default 0)",
     )
 
 

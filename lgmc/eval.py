@@ -11,17 +11,28 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from codec.effort import NO_EFFORT
 from codec.errors import ConfigError
 from eval import QPS, QUALITIES
-from lgmc.arguments import add_machine, add_reading, apply_machine, integer, reader_options
+from lgmc.arguments import (
+    add_machine,
+    add_reading,
+    apply_machine,
+    effort,
+    integer,
+    reader_options,
+)
 
 if TYPE_CHECKING:
     from eval.pool import Pool
     from eval.results import Failure
+
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--efforts",
-        type=_levels(1000),
-        default=(0,),
-        metavar="STEPS,STEPS",
+        type=_several(effort),
+        default=(NO_EFFORT,),
+        metavar="EFFORT,EFFORT",
         help="efforts of the models' encoders (lgmc encode --effort), each a codec of its own in "
         "the results (default 0)",
     )
@@ -192,15 +203,19 @@ def _failure_lines(failures: list[tuple[str, Failure]]) -> list[str]:
 
 def _levels(top: int):
     """An argparse type: "22,27" -> (22, 27), each 0..top."""
-    level = integer(0, top)
+    return _several(integer(0, top))
 
-    def parse(text: str) -> tuple[int, ...]:
-        levels = tuple(level(part) for part in text.split(",") if part.strip())
-        if not levels:
+
+def _several(one: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """An argparse type: different values of a type, with commas between them."""
+
+    def parse(text: str) -> tuple[T, ...]:
+        values = tuple(one(part.strip()) for part in text.split(",") if part.strip())
+        if not values:
             raise argparse.ArgumentTypeError(f"{text!r} holds no number; give them as 22,27,32")
-        if len(set(levels)) != len(levels):
+        if len(set(values)) != len(values):
             raise argparse.ArgumentTypeError(f"{text!r} holds a number twice")
-        return levels
+        return values
 
     return parse
 

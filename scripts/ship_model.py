@@ -52,7 +52,7 @@ def _summary(path: Path, digest: bytes) -> list[dict]:
     return [
         {
             "sequence": p["sequence"],
-            "effort": int(codec.get("effort", 0)),
+            "effort": codec.get("effort", "0"),
             "quality": p["level"],
             "bpp": round(p["bpp"], 5),
             "psnr_rgb": round(p["metrics"]["psnr_rgb"], 3),

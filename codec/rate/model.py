@@ -35,8 +35,8 @@ class Curve:
 
 # Of lite, from four training clips (docs/rate_control.md). How far a clip lies from `start` is
 # learned from its first frames.
-INTRA = Curve(start=-3.14, slope=0.0933, bend=0.00105)
-INTER = Curve(start=-5.89, slope=0.1348, bend=0.00158)
+INTRA = Curve(start=-2.59, slope=0.0797, bend=0.00084)
+INTER = Curve(start=-4.27, slope=0.0947, bend=0.00099)
 
 OWN, SHARED = 0.3, 0.1
 """How far one frame moves the content of its own kind, and that of the other kinds of P frames."""

@@ -29,7 +29,7 @@ class Anchor:
         self.kind = ANCHORS[name]
         self.name = name
         self.extension = self.kind.extension
-        self.low_delay = self.kind.low_delay
+        self.delay = 0 if self.kind.low_delay else None
         self.intra_period = intra_period
         self._given = ffmpeg
         self.ffmpeg = found_ffmpeg(ffmpeg)

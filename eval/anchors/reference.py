@@ -74,7 +74,7 @@ class ReferenceAnchor:
         self.kind = REFERENCES[name]
         self.name = name
         self.extension = self.kind.extension
-        self.low_delay = self.kind.low_delay
+        self.delay = 0 if self.kind.low_delay else None
         self.intra_period = intra_period
         self._given = ffmpeg
         self.ffmpeg = found_ffmpeg(ffmpeg)

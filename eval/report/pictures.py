@@ -98,7 +98,7 @@ class Codecs:
         from eval.learned import Model
 
         tried = [identity.get("model", results.codec), *self._models]
-        effort = int(identity.get("effort", 0))
+        effort = identity.get("effort", 0)
         last: LgmcError | None = None
         for name in dict.fromkeys(tried):
             try:
@@ -251,9 +251,10 @@ def _decode(
 ) -> tuple[Frame, dict[str, Any]]:
     """Frame ``number`` out of a real file, with its type and bytes.
 
-    The file holds the frames up to it, or all where the codec's frames depend on later ones.
+    The file holds the frames on which it depends, as far as the codec says.
     """
-    begin = replace(clip, frames=number + 1) if codec.low_delay else clip
+    needed = clip.frames if codec.delay is None else number + 1 + codec.delay
+    begin = replace(clip, frames=min(needed, clip.frames))
     with tempfile.TemporaryDirectory(prefix="lgmc-report-") as folder:
         target = Path(folder) / f"frames{codec.extension}"
         encoded = codec.encode(begin, level, target)

@@ -5,11 +5,12 @@ from functools import partial
 import pytest
 import torch
 
+from codec.effort import Effort
 from codec.entropy.coders import RateEstimate
 from codec.entropy.gains import lambda_of
 from codec.errors import ConfigError
 from codec.models import export, load
-from codec.motion_descent import ROUND, descended
+from codec.motion_descent import PACE, descended_motion
 from codec.session import decode, encode
 from codec.video_codec import FrameCoder
 
@@ -34,21 +35,21 @@ def priced(codec, left, y) -> float:
 
 
 def one_frame(codec):
-    """What a P frame's motion begins with: the flow, and what a decoded one leaves over."""
+    """What a P frame's motion begins with: its latent, and what a decoded flow leaves over."""
     reference, current = moving_frames(2, 64, 96).split(1)
     inter = codec.inter
     left = partial(inter._left_over, current, reference, lambda_of(QUALITY, *inter.lambdas))
     with torch.no_grad():
-        return inter.flow(current, reference), left
+        return inter.motion.encoder(inter.flow(current, reference)), left
 
 
-@pytest.mark.parametrize("steps", [1, ROUND, 2 * ROUND + 3])
+@pytest.mark.parametrize("steps", [1, PACE.round, 2 * PACE.round + 3])
 def test_the_price_never_rises(codec, steps):
-    flow, left = one_frame(codec)
+    begin, left = one_frame(codec)
     inter = codec.inter
     with torch.no_grad():
-        before = priced(codec, left, inter.motion.encoder(flow))
-        y = descended(inter.motion, flow, left, inter.prior, QUALITY, SIZE, None, steps)
+        before = priced(codec, left, begin)
+        y = descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, steps)
         assert priced(codec, left, y) <= before
     assert not y.requires_grad
 
@@ -61,34 +62,35 @@ def test_it_brings_a_wrong_motion_nearer():
     nothing = torch.zeros(1, 2, 32, 48)
     true = torch.tensor([1.0, 0.5]).view(1, 2, 1, 1)  # moving_frames: 2 and 1 pixels
     with torch.no_grad():
-        before = priced(codec, left, inter.motion.encoder(nothing))
-        y = descended(inter.motion, nothing, left, inter.prior, QUALITY, SIZE, None, 40)
+        begin = inter.motion.encoder(nothing)
+        before = priced(codec, left, begin)
+        y = descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, 40)
         flow, _ = inter.motion.code(y, RateEstimate(), inter.prior, QUALITY, SIZE, None)
         assert priced(codec, left, y) < 0.5 * before
     assert float((flow - true).square().sum(1).sqrt().mean()) < 0.2  # of 1.12
 
 
 def test_the_same_steps_give_the_same_latent(codec):
-    flow, left = one_frame(codec)
+    begin, left = one_frame(codec)
     inter = codec.inter
-    known = inter.motion, flow, left, inter.prior, QUALITY, SIZE, None, 12
+    known = inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, 12
     torch.manual_seed(1)
-    first = descended(*known)
+    first = descended_motion(*known)
     torch.manual_seed(2)
-    assert torch.equal(descended(*known), first)
+    assert torch.equal(descended_motion(*known), first)
 
 
 def test_weights_get_no_gradients(codec):
-    flow, left = one_frame(codec)
+    begin, left = one_frame(codec)
     inter = codec.inter
-    descended(inter.motion, flow, left, inter.prior, QUALITY, SIZE, None, 3)
+    descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, 3)
     assert all(one.grad is None for one in codec.parameters())
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 71)])
 def test_a_decoder_needs_not_know(codec, height, width):
     """It gives the encoder's pictures to the bit, I frames and changes of quality included."""
-    encoder = FrameCoder(codec, height, width, effort=5)
+    encoder = FrameCoder(codec, height, width, effort=Effort(5))
     decoder = FrameCoder(codec, height, width)
     for number, frame in enumerate(moving_frames(5, height, width)):
         intra, quality = number in (0, 3), 40 - number

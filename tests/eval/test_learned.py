@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from codec.config import load_experiment
+from codec.effort import Effort
 from codec.errors import ConfigError, ModelError
 from codec.video.reader import open_reader
 from codec.video.synthetic import write_synthetic
@@ -93,9 +94,22 @@ def test_an_effort_is_a_codec_of_its_own(weights, clip, tmp_path):
     motion = [one.points[0].per_frame.bits["motion"] for one in (plain, tried)]
     assert sum(motion[1]) < sum(motion[0])
     again = pickle.loads(pickle.dumps(Model(weights, effort=2)))
-    assert (again.name, again.effort) == ("debug-effort2", 2)
-    with pytest.raises(ConfigError, match="an effort is 0..1000, not 1001"):
+    assert (again.name, again.effort, again.delay) == ("debug-effort2", Effort(2), 0)
+    with pytest.raises(ConfigError, match="the effort must be a whole number of 0..1000, or two"):
         evaluate(clip, models=[weights], efforts=(1001,), out=tmp_path)
+    with pytest.raises(ConfigError, match="the same effort is given twice: 2, 2"):
+        evaluate(clip, models=[weights], efforts=(2, "2+0"), out=tmp_path)
+
+
+def test_an_effort_that_looks_ahead(weights, clip, tmp_path):
+    (tried,) = evaluate(
+        clip, models=[weights], qualities=(32,), efforts=("2+3",), out=tmp_path
+    ).results
+    assert tried.codec == "debug-effort2+3" and (tmp_path / "debug-effort2+3.json").is_file()
+    assert tried.conditions.codec["effort"] == "2+3"
+    words = tried.points[0].arguments
+    assert words[words.index("--effort") + 1] == "2+3"
+    assert Model(weights, effort="2+3").delay == 1
 
 
 def test_model_and_anchor_side_by_side_through_the_command(weights, clip, tmp_path, capsys):

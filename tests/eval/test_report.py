@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codec.effort import Effort
 from codec.errors import VideoError
 from codec.video.synthetic import write_synthetic
 from eval.bdrate import BdDelta
@@ -328,13 +329,13 @@ def test_a_model_is_made_with_the_effort_that_was_measured(coded):
 
     _, results = coded
     shipped = {"model": "lite", "weights": load("lite").digest.hex()}
-    for effort in ({}, {"effort": "7"}):
+    for effort in ({}, {"effort": "7"}, {"effort": "7+3"}):
         codec = {**shipped, **effort}
         conditions = results[0].conditions.model_copy(update={"codec": codec})
-        name = "lite-effort7" if effort else "lite"
+        name = f"lite-effort{effort['effort']}" if effort else "lite"
         update = {"codec": name, "parameter": "quality", "conditions": conditions}
         made = Codecs().of(results[0].model_copy(update=update))
-        assert (made.name, made.effort) == (name, int(effort.get("effort", 0)))
+        assert (made.name, made.effort) == (name, Effort.of(effort.get("effort", 0)))
 
 
 def test_a_codec_that_is_not_here_is_said_and_the_others_shown(coded, tmp_path):

@@ -36,6 +36,8 @@ def test_effort_and_options_belong_to_the_codec(results):
     options = {"anchor": "x264-medium", "ffmpeg": "n9", "options": "ffmpeg -c:v libx264 -qp QP"}
     text = "\n".join(statement([tried, with_codec(anchor, options)]))
     assert "sources cdcdcdcdcdcdcdcd, low delay, on cpu, encoder's effort 20" in text
+    ahead = "\n".join(statement([with_codec(ours, {**codec, "effort": "20+10"})]))
+    assert "low delay but for one frame that the encoder waits for, on cpu" in ahead
     assert "- **x264-medium**: ffmpeg n9, `ffmpeg -c:v libx264 -qp QP`" in text
 
 

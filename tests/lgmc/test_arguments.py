@@ -23,7 +23,10 @@ def parse(*words):
         (("encode", "a.mp4"), "OUT.lgmc"),
         (("encode", "a.mp4", "b.lgmc", "--quality", "64"), "64 is not 0..63"),
         (("encode", "a.mp4", "b.lgmc", "--quality", "best"), "not a whole number"),
-        (("encode", "a.mp4", "b.lgmc", "--effort", "1001"), "1001 is not 0..1000"),
+        (
+            ("encode", "a.mp4", "b.lgmc", "--effort", "1001"),
+            "0..1000, or two such as 20+10, not '1001'",
+        ),
         (("eval", "--sequences", "a", "--out", "b", "--efforts", "0,0"), "holds a number twice"),
         (("encode", "a.mp4", "b.lgmc", "--frames", "0"), "0 is not 1 or more"),
         (("encode", "a.mp4", "b.lgmc", "--intra-period", "-1"), "not 0..65535"),

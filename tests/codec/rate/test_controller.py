@@ -33,8 +33,8 @@ class Content:
 
     intra: float
     inter: float
-    intra_slope: float = 0.09
-    inter_slope: float = 0.12
+    intra_slope: float = 0.077
+    inter_slope: float = 0.085
     bend: float = 0.7
     changes: dict[int, float] = field(default_factory=dict)
     noise: float = 0.0
@@ -162,8 +162,8 @@ def contents(draw) -> Content:
     return Content(
         intra=intra,
         inter=intra - draw(st.floats(1.0, 4.5)),
-        intra_slope=draw(st.floats(0.07, 0.12)),
-        inter_slope=draw(st.floats(0.10, 0.17)),
+        intra_slope=draw(st.floats(0.06, 0.11)),
+        inter_slope=draw(st.floats(0.075, 0.15)),
         bend=draw(st.floats(0.3, 0.9)),
         changes=draw(st.dictionaries(st.integers(8, 56), st.floats(-2.5, 2.5), max_size=2)),
         noise=draw(st.floats(0, 0.25)),
@@ -275,7 +275,7 @@ def test_a_buffer_that_is_wide_leaves_the_quality_alone():
 
 
 def test_constrained_quality_gives_way_where_it_must_and_comes_back():
-    hard = Content(13, 9, changes={30: 3.0, 60: -3.0})
+    hard = Content(13, 10, changes={30: 3.0, 60: -3.0})
     order = order_of(32)
     free = [f.bits for f in hard.constant(40, order)]
     peak = sum(free[32:60]) * FPS / 28

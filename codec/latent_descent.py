@@ -1,0 +1,89 @@
+"""Gradient descent on a latent that is about to be coded: what an encoder can do with more time.
+
+    y --(z coded)--> means, scales --+
+    ^                                | a round
+    +---- steps down the price's gradient, z as it is ----+
+
+In a step noise stands for rounding, in the likelihood the latent stands as it is. After each round
+z is made anew from what y has become, and the whole is priced with real rounding; the cheapest y is
+kept, the first one included. Decoders know nothing of it. The method is that of content-adaptive
+encoding (Campos et al., CVPR workshops 2019).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from codec.entropy.coders import RateEstimate
+from codec.entropy.latent import LatentCodec
+from codec.entropy.priors import ConditionalPrior
+
+_LAST_RATE = 0.3  # of the rate, at the end of a round
+_MOMENTUM = 0.9
+
+
+class Pace(NamedTuple):
+    """Of a descent.
+
+    Attributes:
+        round: most steps that z stays as it is.
+        rate: symbols a step for each bit a symbol.
+    """
+
+    round: int
+    rate: float
+
+
+@torch.no_grad()
+def descended(
+    latent: LatentCodec,
+    y: Tensor,
+    prior: ConditionalPrior,
+    known: tuple,
+    price: Callable[[Tensor, Tensor], Tensor],
+    cost: Callable[[Tensor], float],
+    steps: int,
+    pace: Pace,
+) -> Tensor:
+    """A latent that costs no more than ``y``.
+
+    Args:
+        latent, prior: that code it; known: what else its ``forward`` takes, from ``quality`` on.
+        y: where to begin.
+        price: of a decoded latent and its rounded symbols, what it costs besides its own bits: a
+            scalar in bits with a gradient.
+        cost: of a latent, all that it costs when it is really rounded, in bits.
+        steps: at least 1. The same steps on the same machine give the same latent.
+    """
+    y = best = y.float()
+    least = cost(y)
+    noise = torch.Generator().manual_seed(0)
+    for done in range(0, steps, pace.round):
+        given = latent.given(y, RateEstimate(), prior, *known)
+        index = prior.clamp(given.index.float())
+        coded = index.round() >= prior.first_coded
+        symbols = (y - given.means) * given.gain
+        speed = torch.zeros_like(symbols)
+        for rate in _rates(pace.rate, min(pace.round, steps - done)):
+            unsure = torch.rand(symbols.shape, generator=noise).to(symbols) - 0.5
+            with torch.enable_grad():
+                symbols.requires_grad_(True)
+                likelihood = prior.bounded_likelihood(symbols, index)
+                bits = -(torch.log2(likelihood) * coded).sum()
+                y_hat = given.means + (symbols + unsure) * coded / given.gain
+                rounded = symbols.detach().round() * coded
+                (slope,) = torch.autograd.grad(bits + price(y_hat, rounded), symbols)
+            speed = _MOMENTUM * speed + slope
+            symbols = symbols.detach() - rate * speed
+        y = given.means + symbols / given.gain
+        now = cost(y)
+        if now < least:
+            best, least = y, now
+    return best
+
+
+def _rates(rate: float, steps: int) -> list[float]:
+    """The steps' rates, falling evenly."""
+    return [rate * (1 - (1 - _LAST_RATE) * i / max(1, steps - 1)) for i in range(steps)]
