@@ -46,10 +46,20 @@ def test_the_search_for_motion_is_the_same_in_a_graph():
 @pytest.mark.parametrize("encoder, decoder", [("cpu", "cuda"), ("cuda", "cpu")])
 @pytest.mark.parametrize("quality", [8, 40, 63])
 def test_streams_cross_from_device_to_device(name, encoder, decoder, quality, tmp_path):
-    clip, stream, recon = (tmp_path / part for part in ("clip.y4m", "s.lgmc", "recon.y4m"))
+    check_crossing(name, encoder, decoder, tmp_path, quality=quality)
+
+
+@pytest.mark.parametrize("effort", ["3", "3+4"])
+@pytest.mark.parametrize("encoder, decoder", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_so_do_those_of_an_encoder_that_tries(encoder, decoder, effort, tmp_path):
+    check_crossing("lite", encoder, decoder, tmp_path, effort=effort)
+
+
+def check_crossing(name, encoder, decoder, folder, **options):
+    clip, stream = folder / "clip.y4m", folder / "s.lgmc"
     write_synthetic("mixed", clip, 416, 240, 10, seed=5)
     model = load(name, encoder)
-    encode(clip, stream, model=model, device=encoder, quality=quality, recon=recon)
+    encode(clip, stream, model=model, device=encoder, **options)
     there, here = luma(stream, load(name, decoder)), luma(stream, model)
     # One symbol read wrongly makes noise of the rest of its frame and of all that follow: tens of
     # grey levels. Rounding of the means moves a sample by a level here and there.
