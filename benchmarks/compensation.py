@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="lite", metavar="NAME|FILE")
     parser.add_argument("--quality", type=int, default=32, metavar="0..63")
     parser.add_argument("--frames", type=int, default=16, metavar="N", help="of each clip")
-    parser.add_argument("--effort", type=int, default=0, metavar="STEPS", help="of the encoder")
+    parser.add_argument("--effort", default="0", metavar="STEPS[+STEPS]", help="of the encoder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="figures of each clip")
     options = parser.parse_args(arguments)
     codec = models.load(options.model).codec
@@ -55,30 +55,38 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(
-    codec: Any, sequence: Any, quality: int, frames: int, effort: int = 0
+    codec: Any, sequence: Any, quality: int, frames: int, effort: int | str = 0
 ) -> dict[str, dict[str, float]]:
     """``psnr`` and ``features`` by way, means over the P frames."""
     import torch
 
-    from codec.effort import Effort
+    from codec.effort import Effort, FrameEffort
     from codec.entropy.coders import RateEstimate
     from codec.video.colour import frame_to_rgb
-    from codec.video_codec import FrameCoder
+    from codec.video_codec import Following, FrameCoder
 
     psnr: dict[str, list[float]] = {}
     features: dict[str, list[float]] = {}
     with sequence.open() as reader:
-        coder = FrameCoder(codec, reader.format.height, reader.format.width, Effort(effort))
-        for number, planes in enumerate(islice(reader, frames)):
-            frame = frame_to_rgb(planes, reader.format).clamp(0, 1)
+        tries = Effort.of(effort)
+        coder = FrameCoder(codec, reader.format.height, reader.format.width, tries)
+        pictures = [
+            frame_to_rgb(planes, reader.format).clamp(0, 1) for planes in islice(reader, frames)
+        ]
+        for number, frame in enumerate(pictures):
             before = coder.state
             level = codec.frame_quality(quality, number)
-            coder.code(frame, number == 0, level, RateEstimate())
+            following = None
+            if number + 1 < len(pictures):
+                after = codec.frame_quality(quality, number + 1)
+                following = Following(pictures[number + 1], after)
+            coder.code(frame, number == 0, level, RateEstimate(), following)
             if number == 0:
                 continue
             padded = codec.pad(frame)
             quality_of = torch.tensor([float(level)])
-            found = ways(codec, padded, before, quality_of, coder.size, effort)
+            shown = FrameEffort(tries, frame.shape[-2:])
+            found = ways(codec, padded, before, quality_of, coder.size, shown)
             wanted = codec.inter.compensation.extract(padded, None)
             still = _error(codec.inter.compensation.extract(before.frame, None), wanted)
             for way, (picture, contexts) in found.items():
@@ -91,13 +99,12 @@ def measure(
 
 
 def ways(
-    codec: Any, frame: Any, state: Any, quality: Any, size: tuple[int, int], effort: int = 0
+    codec: Any, frame: Any, state: Any, quality: Any, size: tuple[int, int], effort: Any = None
 ) -> dict:
     """The reference's picture and features brought over, by way.
 
     Features are those of pictures at each scale, so that they can be compared with the frame's own.
     """
-    from codec.effort import Effort, FrameEffort
     from codec.entropy.coders import RateEstimate
     from codec.flow import to_full_size
     from codec.layers import warp
@@ -111,8 +118,7 @@ def ways(
     coded = RateEstimate(), inter.prior, quality, size
     by_net, _ = inter.motion(estimated, *coded, state.motion_symbols)
     coder = RateEstimate()
-    tries = FrameEffort(Effort(effort), frame.shape[-2:])
-    _, taken, _ = inter.code_motion(frame, state, coder, quality, size, effort=tries)
+    _, taken, _ = inter.code_motion(frame, state, coder, quality, size, effort=effort)
     out = {}
     for way, flow in (("local", by_net), ("searched", taken)):
         picture = warp(state.frame, to_full_size(flow, top))

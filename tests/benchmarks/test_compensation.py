@@ -39,6 +39,15 @@ def test_every_way_is_measured(variant, ways, clip, tmp_path, capsys):
     assert "pan" in capsys.readouterr().out
 
 
+def test_with_effort_the_motion_is_another(clip, tmp_path):
+    model, figures = tmp_path / "model.safetensors", tmp_path / "figures.json"
+    export(loud_codec(debug_config()), model, {})
+    arguments = [str(clip.parent), "--model", str(model), "--json", str(figures)]
+    assert compensation.main([*arguments, "--effort", "3+2"]) == 0
+    [one] = json.loads(figures.read_text()).values()
+    assert one["psnr"]["local"] != one["psnr"]["searched"]
+
+
 def test_an_exact_motion_has_no_error(monkeypatch):
     """Coded motion that is the true one brings over picture and features but for the rim."""
     codec = loud_codec(debug_config())
