@@ -28,7 +28,12 @@ class _Config(BaseModel):
 
 
 class EntropyConfig(_Config):
-    """Priors and tables."""
+    """Priors and tables.
+
+    Attributes:
+        passes: 2: the second half of an I frame's latent and of the residual's is predicted from
+            the first (entropy/second_pass.py); pass_width: hidden channels of that.
+    """
 
     scale_path: Literal["exact", "float"] = "exact"
     distribution: Literal["gaussian", "laplace"] = "gaussian"
@@ -37,6 +42,14 @@ class EntropyConfig(_Config):
     levels: int = Field(64, ge=2, le=256)
     skip_scale: float = Field(0.0, ge=0)
     factorized_filters: tuple[int, ...] = (3, 3, 3)
+    passes: Literal[1, 2] = 1
+    pass_width: int = Field(96, ge=1)
+
+    @model_validator(mode="after")
+    def _second_pass_is_exact(self) -> "EntropyConfig":
+        if self.passes == 2 and self.scale_path != "exact":
+            raise ValueError("passes: 2 needs scale_path: exact")
+        return self
 
 
 class IntraConfig(_Config):

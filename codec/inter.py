@@ -164,6 +164,8 @@ class InterCodec(nn.Module):
             gains=config.gains,
             log_span=half_log_range(model.lambda_min, model.lambda_max),
             filters=config.entropy.factorized_filters,
+            passes=config.entropy.passes,
+            pass_width=config.entropy.pass_width,
         )
 
     def code_motion(

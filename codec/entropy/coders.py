@@ -115,7 +115,8 @@ class RateEstimate:
                 bits = bits * coded
         self.bits[part] += float(bits.double().sum())
         if self.account:
-            self.maps[part] = bits.double().sum((0, 1)).cpu().numpy()
+            here = bits.double().sum((0, 1)).cpu().numpy()
+            self.maps[part] = self.maps.get(part, 0.0) + here
         return symbols
 
 
@@ -209,7 +210,8 @@ class StreamDecoder:
             costs = np.zeros(symbols.size)
             costs[kept] = _table_bits(symbols[kept], rows, prior)
             self._bits[part] += float(costs.sum())
-            self._maps[part] = costs.reshape(index.shape).sum((0, 1))
+            here = costs.reshape(index.shape).sum((0, 1))
+            self._maps[part] = self._maps.get(part, 0.0) + here
         self._to_account.clear()
 
     def _decoded(self, numbers: list[int], rows: "_Rows") -> np.ndarray:

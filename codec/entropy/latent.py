@@ -5,7 +5,8 @@
                                         +--(scale path)------------> indices  (exact integers)
     symbols = code((y - mean) * gain);  y_hat = mean + symbols / gain
 
-The decoder is the same function with y = None.
+The decoder is the same function with y = None. In two passes (second_pass.py) the first half's
+symbols move the means and indices of the second half.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from codec.entropy.coders import RateEstimate, RateModel, StreamDecoder, StreamEncoder
 from codec.entropy.gains import make_gain
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
-from codec.entropy.scale_path import ExactScalePath
+from codec.entropy.scale_path import ExactScalePath, ScaleInputs
+from codec.entropy.second_pass import SecondPass, first_places, packed, spread
 from codec.layers import conv1, conv3, pad_to_multiple, transposed_conv3
 
 Coder = RateModel | RateEstimate | StreamEncoder | StreamDecoder
@@ -32,6 +34,18 @@ class Given(NamedTuple):
     gain: Tensor
     means: Tensor
     index: Tensor
+
+
+class _AfterHyper(NamedTuple):
+    """What z and the temporal prior say of y.
+
+    features: the parameter net's input. inputs: of the exact scale path, which a second pass takes
+    further; None where there is none.
+    """
+
+    given: Given
+    features: Tensor
+    inputs: ScaleInputs | None
 
 
 class LatentCodec(nn.Module):
@@ -53,6 +67,8 @@ class LatentCodec(nn.Module):
         gains: learned gains over the quality index.
         log_span, gain: span and middle of the latent's gain (see QualityGain).
         filters: of the factorised prior.
+        passes: 1, or 2 with the exact path.
+        pass_width: hidden channels of a second pass.
     """
 
     def __init__(
@@ -73,8 +89,12 @@ class LatentCodec(nn.Module):
         log_span: float = 0.0,
         gain: float = 4.0,
         filters: tuple[int, ...] = (3, 3, 3),
+        passes: int = 1,
+        pass_width: int = 96,
     ):
         super().__init__()
+        if passes == 2 and not exact:
+            raise ValueError("a second pass needs the exact scale path")
         if temporal and parameter_widths is None:
             raise ValueError("a temporal prior needs a parameter net to join it")
         self.part = part
@@ -112,6 +132,12 @@ class LatentCodec(nn.Module):
         self.scale_path = (
             ExactScalePath(hyper, latent, scale_width, previous_symbols) if exact else None
         )
+
+        self.second = None
+        if passes == 2:
+            features = out if parameter_widths is None else temporal + hyper_out
+            joined = self.scale_path.joined
+            self.second = SecondPass(latent, features, joined, pass_width, scale_width)
 
     def update(self) -> None:
         """Build the tables that the checkpoint keeps."""
@@ -157,7 +183,28 @@ class LatentCodec(nn.Module):
         temporal: Tensor | None = None,
         previous: Tensor | None = None,
     ) -> Given:
-        """Code z alone and tell what follows for y. Arguments as of :meth:`forward`."""
+        """Code z alone and tell what follows for y. Arguments as of :meth:`forward`.
+
+        In two passes the second one's elements depend on the first one's symbols: those of ``y``.
+        """
+        known = prior, quality, size, temporal, previous
+        after = self._after_hyper(y, coder, *known)
+        if self.second is None:
+            return after.given
+        places = first_places(self.latent, *size, quality.device)
+        first = RateEstimate().code(*self._elements(y, after.given, places), prior, self.part)
+        return self._merged(after, spread(first, places), places, coder.differentiable)
+
+    def _after_hyper(
+        self,
+        y: Tensor | None,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+        temporal: Tensor | None,
+        previous: Tensor | None,
+    ) -> _AfterHyper:
         height, width = size
         gain = self.gain(quality)
         z = None
@@ -167,27 +214,64 @@ class LatentCodec(nn.Module):
         index = self.z_prior.index(quality.shape[0], -(-height // 4), -(-width // 4), device)
         z = _canonical(coder.code(z, index, self.z_prior, f"{self.part}_hyper"))
 
-        out = self.hyper_decoder(z)[..., :height, :width] * self.hyper_gain(quality)
+        features = self.hyper_decoder(z)[..., :height, :width] * self.hyper_gain(quality)
+        out = features
         if self.parameter_net is not None:
             if temporal is not None:
-                out = torch.cat((temporal.float(), out), 1)
-            out = self.parameter_net(out)
+                features = torch.cat((temporal.float(), features), 1)
+            out = self.parameter_net(features)
         if self.scale_path is None:
             scales, means = out.chunk(2, 1)
-            return Given(gain, means, prior.index_of(scales))
-        if coder.differentiable:
-            index = self.scale_path(z, previous, quality)
-        else:
-            index = self.scale_path.exact(z, previous, quality)
-        return Given(gain, out, index[..., :height, :width])
+            return _AfterHyper(Given(gain, means, prior.index_of(scales)), features, None)
+        path = self.scale_path
+        take = path.inputs if coder.differentiable else path.exact_inputs
+        inputs = take(z, previous, quality).cut(height, width)
+        index = inputs.index if coder.differentiable else path.rounded(inputs)
+        return _AfterHyper(Given(gain, out, index), features, inputs)
 
     def _code(
-        self, y: Tensor | None, coder: Coder, prior: ConditionalPrior, *known: object
+        self,
+        y: Tensor | None,
+        coder: Coder,
+        prior: ConditionalPrior,
+        quality: Tensor,
+        size: tuple[int, int],
+        temporal: Tensor | None,
+        previous: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        gain, means, index = self.given(y, coder, prior, *known)
-        residual = None if coder.decoding else (y.float() - means) * gain
-        symbols = _canonical(coder.code(residual, index, prior, self.part))
-        return means + symbols / gain, symbols
+        after = self._after_hyper(y, coder, prior, quality, size, temporal, previous)
+        gain, means, index = after.given
+        if self.second is None:
+            residual = None if coder.decoding else (y.float() - means) * gain
+            symbols = _canonical(coder.code(residual, index, prior, self.part))
+            return means + symbols / gain, symbols
+        places = first_places(self.latent, *size, quality.device)
+        first = spread(
+            coder.code(*self._elements(y, after.given, places), prior, self.part), places
+        )
+        merged = self._merged(after, first, places, coder.differentiable)
+        rest = coder.code(*self._elements(y, merged, ~places), prior, self.part)
+        symbols = _canonical(first + spread(rest, ~places))
+        return merged.means + symbols / gain, symbols
+
+    def _elements(
+        self, y: Tensor | None, given: Given, places: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        """Residuals (None when decoding) and indices of one pass."""
+        index = packed(given.index, places)
+        if y is None:
+            return None, index
+        return packed((y.float() - given.means) * given.gain, places), index
+
+    def _merged(
+        self, after: _AfterHyper, first: Tensor, places: Tensor, differentiable: bool
+    ) -> Given:
+        """Of all elements, given the first pass's symbols at their places and zero elsewhere."""
+        gain, means, index = after.given
+        first = _canonical(first)
+        moved = means + self.second.moved_means(first, after.features) / gain
+        second = self.second.moved_index(first, after.inputs, exact=not differentiable)
+        return Given(gain, torch.where(places, means, moved), torch.where(places, index, second))
 
 
 def _canonical(symbols: Tensor) -> Tensor:

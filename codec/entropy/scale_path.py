@@ -13,6 +13,8 @@ Fixed point: activations have 6 fractional bits and lie in [0, 2^14]; weights ha
 In training the same numbers are emulated in float32 with straight-through rounding.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,8 +96,8 @@ class ExactScalePath(nn.Module):
         self.up1 = IntegerConv(hyper, 4 * width, 3)
         self.up2 = IntegerConv(width, 4 * width, 3)
         self.previous = IntegerConv(latent, width // 2, 1) if temporal else None
-        joined = width + (width // 2 if temporal else 0)
-        self.hidden = IntegerConv(joined, width, 3)
+        self.joined = width + (width // 2 if temporal else 0)
+        self.hidden = IntegerConv(self.joined, width, 3)
         self.last = IntegerConv(width, latent, 1)
         self.offset = nn.Parameter(torch.full((8, latent), start))  # [knots, C], by quality
         self.register_buffer("offset_table", torch.zeros(QUALITIES, latent, dtype=torch.int32))
@@ -109,18 +111,32 @@ class ExactScalePath(nn.Module):
 
     def forward(self, z: Tensor, previous: Tensor | None, quality: Tensor) -> Tensor:
         """Real-valued indices [B, C, h, w] for training; z [B, N, h/4, w/4] are symbols."""
+        return self.inputs(z, previous, quality).index
+
+    @torch.no_grad()
+    def exact(self, z: Tensor, previous: Tensor | None, quality: Tensor) -> Tensor:
+        """Integer indices (not clamped to the table) [B, C, h, w], int32. Inputs hold integers."""
+        return self.rounded(self.exact_inputs(z, previous, quality))
+
+    @staticmethod
+    def rounded(inputs: "ScaleInputs") -> Tensor:
+        """Integer indices of what :meth:`exact_inputs` gave."""
+        return _rounded(inputs.index)
+
+    def inputs(self, z: Tensor, previous: Tensor | None, quality: Tensor) -> "ScaleInputs":
+        """The emulated path up to its indices, for a second pass."""
         x = z.clamp(-_HYPER_LIMIT, _HYPER_LIMIT)
         x = _activate(F.pixel_shuffle(self.up1(x), 2))
         x = _activate(F.pixel_shuffle(self.up2(x), 2))
         if self.temporal:
             magnitude = _previous_magnitude(previous, x, self.previous.weight.shape[1])
             x = torch.cat((x, _activate(self.previous(magnitude))), 1)
-        x = self.last(_activate(self.hidden(x)))
-        return x + interpolate_knots(self.offset, quality)[:, :, None, None]
+        index = self.last(_activate(self.hidden(x)))
+        return ScaleInputs(x, index + interpolate_knots(self.offset, quality)[:, :, None, None])
 
     @torch.no_grad()
-    def exact(self, z: Tensor, previous: Tensor | None, quality: Tensor) -> Tensor:
-        """Integer indices (not clamped to the table) [B, C, h, w], int32. Inputs hold integers."""
+    def exact_inputs(self, z: Tensor, previous: Tensor | None, quality: Tensor) -> "ScaleInputs":
+        """The same in integers: activations in units of 2^-6, indices in units of 2^-18."""
         unit = float(1 << _ACTIVATION_BITS)
         x = z.double().clamp(-_HYPER_LIMIT, _HYPER_LIMIT) * unit
         x = _activate_exact(F.pixel_shuffle(self.up1.exact(x), 2))
@@ -129,9 +145,58 @@ class ExactScalePath(nn.Module):
             magnitude = _previous_magnitude(previous, x, self.previous.weight.shape[1])
             x = torch.cat((x, _activate_exact(self.previous.exact(magnitude * unit))), 1)
         sums = self.last.exact(_activate_exact(self.hidden.exact(x)))
-        sums = sums + self.offset_table[quality.long()].double()[:, :, None, None]
-        index = torch.floor(sums * 2.0**-18 + 0.5)
-        return index.clamp(-1, 1 << 15).to(torch.int32)
+        return ScaleInputs(x, sums + self.offset_table[quality.long()].double()[:, :, None, None])
+
+
+class ScaleInputs(NamedTuple):
+    """What a second pass goes on from.
+
+    Attributes:
+        joined: activations of z and of the previous frame's symbols.
+        index: of every element, not yet rounded.
+    """
+
+    joined: Tensor
+    index: Tensor
+
+    def cut(self, height: int, width: int) -> "ScaleInputs":
+        return ScaleInputs(*(part[..., :height, :width] for part in self))
+
+
+class SecondScalePath(nn.Module):
+    """Moves the indices of a second pass by the magnitudes of the first one's symbols.
+
+    Args:
+        latent: channels of the latent.
+        joined: channels of ``ScaleInputs.joined``.
+        width: hidden channels.
+    """
+
+    def __init__(self, latent: int, joined: int, width: int):
+        super().__init__()
+        self.hidden = IntegerConv(latent + joined, width, 3)
+        self.last = IntegerConv(width, latent, 1)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, symbols: Tensor, inputs: ScaleInputs) -> Tensor:
+        """Real-valued indices; symbols of the first pass [B, C, h, w], zero elsewhere."""
+        magnitude = symbols.detach().abs().clamp(max=_PREVIOUS_LIMIT)
+        x = _activate(self.hidden(torch.cat((magnitude, inputs.joined), 1)))
+        return inputs.index + self.last(x)
+
+    @torch.no_grad()
+    def exact(self, symbols: Tensor, inputs: ScaleInputs) -> Tensor:
+        """Integer indices, int32, of inputs that ``exact_inputs`` gave."""
+        unit = float(1 << _ACTIVATION_BITS)
+        magnitude = symbols.double().abs().clamp(max=_PREVIOUS_LIMIT) * unit
+        x = _activate_exact(self.hidden.exact(torch.cat((magnitude, inputs.joined), 1)))
+        return _rounded(inputs.index + self.last.exact(x))
+
+
+def _rounded(sums: Tensor) -> Tensor:
+    """The nearest index to a sum in units of 2^-18."""
+    index = torch.floor(sums * 2.0**-18 + 0.5)
+    return index.clamp(-1, 1 << 15).to(torch.int32)
 
 
 def _previous_magnitude(previous: Tensor | None, like: Tensor, channels: int) -> Tensor:

@@ -11,7 +11,8 @@ from codec.video_codec import VideoCodec
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-# Stages of compensation -> overrides. What is promised of streams is tested over all of them.
+# Stages of compensation, passes of the entropy model -> overrides of model.inter or of all. What is
+# promised of streams is tested over all of them.
 VARIANTS = {
     "local": (),
     "global": ("compensation=[local, global]",),
@@ -19,11 +20,15 @@ VARIANTS = {
     "shifted": ("compensation=[local, shifted]", "shifted.scales=[0, 1]", "shifted.heads=2"),
     "refined": ("motion.refine.window=9",),
     "all": ("compensation=[local, shifted, global]", "shifted.references=2"),
+    "two passes": ("entropy.passes=2", "model.intra.entropy.passes=2"),
 }
 
 
 def debug_config(variant: str = "local") -> ModelConfig:
-    overrides = [f"model.inter.{override}" for override in VARIANTS[variant]]
+    overrides = [
+        override if override.startswith("model.") else f"model.inter.{override}"
+        for override in VARIANTS[variant]
+    ]
     return load_experiment(CONFIGS / "debug.yaml", overrides).model
 
 
