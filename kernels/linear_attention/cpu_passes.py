@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from kernels.linear_attention.cpu_tiles import (
-    FAST,
+    INNER,
     LOWEST,
     add_products,
     cached,
@@ -30,12 +30,12 @@ _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def _bounds(part, parts, pixels):
     return pixels * part // parts, pixels * (part + 1) // parts
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def _padded(matrix, rows, columns, transposed):
     """A head's matrix, padded with zeros to the size of the tiles it is multiplied with."""
     out = np.zeros((rows, columns), np.float32)
@@ -158,7 +158,7 @@ def query_backward(start, stop, query, grad, context, heads, parts, tile, grad_q
         grad_context[unit] = products[:width, :value_width]
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def _softmax_backward(softmax, grad, channels, n, mean):
     """softmax = softmax * (grad - sum over channels of softmax * grad), in place."""
     for x in range(n):

@@ -24,8 +24,12 @@ FAST = {
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
+# What kernels are made of is compiled into each of them. As functions of their own, those that the
+# process has compiled already would be taken the first time, those in the cached file ever after:
+# optimised apart, they sum in another order, and a decoder's picture would not be its encoder's.
+INNER = {**FAST, "forceinline": True}
 # Where the order of the operations matters.
-_EXACT = {**FAST, "fastmath": {"contract"}}
+_EXACT = {**INNER, "fastmath": {"contract"}}
 
 
 def cached(function: Callable) -> Callable:
@@ -57,13 +61,13 @@ def _exp(x):
     return _ZERO if x < lowest else p
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def empty_tile(channels, pixels):
     """A tile for that many channels; the rows of padding stay zero for good."""
     return np.zeros(((channels + BLOCK - 1) // BLOCK * BLOCK, pixels), np.float32)
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def load(source, channel, pixel, channels, n, tile):
     """tile[i, x] = source[channel + i, pixel + x] in float32."""
     for i in range(channels):
@@ -73,7 +77,7 @@ def load(source, channel, pixel, channels, n, tile):
             tile[i, x] = from_storage(row[x])
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def store(tile, channel, pixel, channels, n, target):
     """The reverse of ``load``, in the target's own type."""
     for i in range(channels):
@@ -82,7 +86,7 @@ def store(tile, channel, pixel, channels, n, target):
             row[x] = to_storage(tile[i, x], row[0])
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def exclude(mask, pixel, channels, n, tile, instead):
     """Write ``instead`` where the mask is 0: whatever was there, NaN too, is gone."""
     used = mask[pixel : pixel + n]
@@ -91,7 +95,7 @@ def exclude(mask, pixel, channels, n, tile, instead):
             tile[i, x] = tile[i, x] if used[x] else instead
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def _row_maximum(tile, i, n):
     largest = LOWEST
     for x in range(n):
@@ -99,7 +103,7 @@ def _row_maximum(tile, i, n):
     return largest
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def raise_maximum(tile, channels, n, maximum, total, context):
     """Take the tile's pixels into each channel's running maximum; rescale what was summed."""
     for i in range(channels):
@@ -112,7 +116,7 @@ def raise_maximum(tile, channels, n, maximum, total, context):
             maximum[i] = largest
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def exponentials(tile, channels, n, maximum, scale, total):
     """tile = exp(tile - maximum) * scale by channel; total += its sum over the pixels."""
     for i in range(channels):
@@ -125,7 +129,7 @@ def exponentials(tile, channels, n, maximum, scale, total):
         total[i] += added
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def _column_maximum(tile, channels, n, largest):
     for x in range(n):
         largest[x] = tile[0, x]
@@ -134,7 +138,7 @@ def _column_maximum(tile, channels, n, largest):
             largest[x] = larger(tile[i, x], largest[x])
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def channel_softmax(tile, channels, n, largest, inverse):
     """Softmax over the channels of each pixel, but for the factor that ``inverse`` receives."""
     _column_maximum(tile, channels, n, largest)
@@ -149,14 +153,14 @@ def channel_softmax(tile, channels, n, largest, inverse):
         inverse[x] = _ONE / inverse[x]
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def scale_columns(tile, channels, n, factor):
     for i in range(channels):
         for x in range(n):
             tile[i, x] *= factor[x]
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def add_products(a, b, n, out):
     """out[i, j] += sum over pixels of a[i] b[j], in blocks of 4 x 4."""
     for i in range(0, out.shape[0], 4):
@@ -198,7 +202,7 @@ def _add_row(out, i, j, s0, s1, s2, s3):
     out[i, j + 3] += s3
 
 
-@numba.njit(**FAST)
+@numba.njit(**INNER)
 def mix(weights, tile, n, out):
     """out[j] = sum over i of weights[i, j] tile[i] for each pixel, in blocks of 8 x 4."""
     for j in range(0, weights.shape[1], 4):
