@@ -35,7 +35,10 @@ def main() -> None:
     if options.note:
         card["note"] = options.note
     target = SHIPPED / f"{options.name}.safetensors"
-    store.save_model(target, tensors, config, card)
+    # Keys that this version has added to configurations would make another model of it.
+    text = store.read_metadata(options.model)["config"]
+    if store.save_model(target, tensors, text, card) != digest:
+        raise SystemExit("the model has another digest than before")
     size = target.stat().st_size
     if size > LIMIT:
         target.unlink()

@@ -32,17 +32,18 @@ def weights_digest(tensors: dict[str, Tensor], config: str) -> bytes:
 
 
 def save_model(
-    path: Path, tensors: dict[str, Tensor], config: ModelConfig, card: dict[str, Any]
+    path: Path, tensors: dict[str, Tensor], config: ModelConfig | str, card: dict[str, Any]
 ) -> bytes:
     """Write a model file and return its digest; ``path`` holds all of it or nothing.
 
     Args:
         tensors: a state dict of a VideoCodec, of any float type.
+        config: as text, it is kept to the letter: a model that is written anew keeps its digest.
         card: data, recipe, results: whatever JSON can hold.
     """
     from safetensors.torch import save
 
-    text = config.model_dump_json()
+    text = config if isinstance(config, str) else config.model_dump_json()
     digest = weights_digest(tensors, text)
     metadata = {
         "format": FORMAT,
