@@ -236,10 +236,9 @@ class LatentCodec(nn.Module):
         prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
-        temporal: Tensor | None,
-        previous: Tensor | None,
+        *rest: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        after = self._after_hyper(y, coder, prior, quality, size, temporal, previous)
+        after = self._after_hyper(y, coder, prior, quality, size, *rest)
         gain, means, index = after.given
         if self.second is None:
             residual = None if coder.decoding else (y.float() - means) * gain
@@ -250,8 +249,8 @@ class LatentCodec(nn.Module):
             coder.code(*self._elements(y, after.given, places), prior, self.part), places
         )
         merged = self._merged(after, first, places, coder.differentiable)
-        rest = coder.code(*self._elements(y, merged, ~places), prior, self.part)
-        symbols = _canonical(first + spread(rest, ~places))
+        second = coder.code(*self._elements(y, merged, ~places), prior, self.part)
+        symbols = _canonical(first + spread(second, ~places))
         return merged.means + symbols / gain, symbols
 
     def _elements(
