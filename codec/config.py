@@ -53,15 +53,24 @@ class EntropyConfig(_Config):
 
 
 class IntraConfig(_Config):
-    """The image codec: channels at 1/4 and 1/8, the latent at 1/16."""
+    """The image codec: channels at 1/4 and 1/8, the latent at 1/16.
+
+    Attributes:
+        depth: residual blocks at each scale.
+        decoder_depth: of the decoder at 1/8 and 1/4, None: ``depth`` and one more at 1/8, where it
+            is cheapest.
+        parameter_kernel: of the parameter net's last convolution.
+    """
 
     channels: tuple[int, int] = (64, 128)
     depth: int = Field(1, ge=1, le=16)
+    decoder_depth: tuple[int, int] | None = None
     latent: int = 192
     hyper: int = 48
     hyper_widths: tuple[int, int] = (64, 96)
     hyper_out: int = 128
     parameter_widths: tuple[int, ...] = (160,)
+    parameter_kernel: Literal[1, 3] = 3
     scale_width: int = 48
     gains: bool = True
     entropy: EntropyConfig = EntropyConfig()

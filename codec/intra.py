@@ -17,8 +17,7 @@ class IntraCodec(nn.Module):
         config = model.intra
         self.prior = make_prior(config.entropy)
         self.encoder = PatchEncoder(config.channels, config.latent, config.depth, config.gains)
-        # One residual block more at 1/8, where it is cheapest.
-        depths = (config.depth + 1, config.depth)
+        depths = config.decoder_depth or (config.depth + 1, config.depth)
         self.decoder = PatchDecoder(config.channels, config.latent, depths, config.gains)
         self.latent = LatentCodec(
             "intra",
@@ -26,6 +25,7 @@ class IntraCodec(nn.Module):
             config.hyper,
             config.hyper_widths,
             parameter_widths=config.parameter_widths,
+            parameter_kernel=config.parameter_kernel,
             hyper_out=config.hyper_out,
             exact=config.entropy.scale_path == "exact",
             scale_width=config.scale_width,

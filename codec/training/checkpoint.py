@@ -16,6 +16,10 @@ from codec.video_codec import VideoCodec
 
 _BY_QUALITY = (".log_gain", ".scale_path.offset")  # tables with a row for each knot of the index
 
+_HEARS_LATENTS = (".hyper_encoder.0.weight", ".scale_path.previous.weight")
+# Of a new latent's density: scales of about a quarter, at which zeros cost next to nothing.
+_NEW_INDEX = 6.0
+
 
 @dataclass
 class Checkpoint:
@@ -117,8 +121,9 @@ def load_weights(
 
     Args:
         widen: where the codec's tensor is larger, take the smaller one as its beginning. A layer's
-            new inputs weigh nothing and its new outputs are as they were made, so what the parent
-            computed is still computed, beside what is new.
+            new outputs begin at zero and its new inputs as they were made, so what the parent
+            computed is still computed, and a new latent learns to say what is left of the error.
+            Trained by its rate it stays silent: codec.training.new_latents gives it a voice first.
 
     Raises:
         ModelError: no such file or none of its tensors fits.
@@ -143,7 +148,7 @@ def load_weights(
     if not fitting:
         raise ModelError(f"{file}: none of its tensors fits this model; use one of the same family")
     _keep_lambdas(fitting, file, codec)
-    fitting = {k: _widened(v, own[k].detach()) for k, v in fitting.items()}
+    fitting = {k: _widened(k, v, own[k].detach()) for k, v in fitting.items()}
     codec.load_state_dict(fitting, strict=False)
     return sorted(k for k in own if k not in fitting)
 
@@ -154,13 +159,17 @@ def _fits_into(small: torch.Tensor, large: torch.Tensor) -> bool:
     )
 
 
-def _widened(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+def _widened(name: str, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
     """``large`` with ``small`` as its beginning; to what is in ``small`` nothing new is added."""
     if small.shape == large.shape:
         return small
     wide = large.clone()
-    if wide.dim() == 4:  # a convolution [out, in, height, width]
-        wide[: small.shape[0]] = 0
+    if name.endswith(".scale_path.offset"):  # [knots, C]
+        wide[:, small.shape[1] :] = _NEW_INDEX
+    elif not name.endswith(_BY_QUALITY):  # a layer's [out, in, height, width] or its bias [out]
+        wide[small.shape[0] :] = 0
+        if any(part in name for part in _HEARS_LATENTS):  # they must not disturb what is there
+            wide[:, small.shape[1] :] = 0
     wide[tuple(slice(0, side) for side in small.shape)] = small
     return wide
 

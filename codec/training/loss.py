@@ -16,6 +16,7 @@ The schedule is DCVC-TCM's (papers.md section 2). MSE is of RGB in [0, 1].
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -73,6 +74,7 @@ def clip_loss(
     training: TrainingConfig,
     carried: ReferenceState | None = None,
     rows: Rows | None = None,
+    model: Callable[[Callable[[Tensor], Tensor]], RateModel] = RateModel,
 ) -> ClipLoss:
     """Code clips with the RateModel and sum up their loss.
 
@@ -82,6 +84,7 @@ def clip_loss(
         carried: what the step before decoded of the first frames, for the samples that go on from
             there; their first frames are still coded as I frames, for those to learn.
         rows: that the clips are of a step's batch; None: all of it.
+        model: makes the coder of each frame.
     """
     clip = batch.clip
     samples, frames, _, height, width = clip.shape
@@ -100,7 +103,7 @@ def clip_loss(
     bits: dict[str, list[Tensor]] = {}
     errors: dict[str, list[Tensor]] = {}
     with torch.set_grad_enabled(trains_intra):
-        coder = RateModel(rows.rand_like)
+        coder = model(rows.rand_like)
         level = codec.frame_quality(quality, 0)
         decoded = codec.intra(_nhwc(clip[:, 0]), coder, level, size)
         errors.setdefault("intra", []).append(_mse(decoded, clip[:, 0]))
@@ -118,10 +121,11 @@ def clip_loss(
         given = searched_motion(codec.inter, clip, stage.searched, rows)
 
     code = _recomputed if training.checkpointing else _code_inter
+    make = partial(model, rows.rand_like)
     for t in range(1, frames):
         level = codec.frame_quality(quality, t)
         frame = _nhwc(clip[:, t])
-        coded = code(codec, frame, state, level, size, given[t - 1], stage, distortion, rows)
+        coded = code(codec, frame, state, level, size, given[t - 1], stage, distortion, make)
         terms.append(coded.loss)
         for part, value in coded.bpp.items():
             bits.setdefault(part, []).append(value)
@@ -156,10 +160,10 @@ def _code_inter(
     motion: GivenMotion | None,
     stage: Stage,
     distortion: Callable[[Tensor, Tensor], Tensor],
-    rows: Rows,
+    model: Callable[[], RateModel],
 ) -> _CodedFrame:
     pixels = frame.shape[-2] * frame.shape[-1]
-    coder = RateModel(rows.rand_like)
+    coder = model()
     weight = codec.lambda_of(level)
     if stage.loss in ("motion_d", "motion_rd"):
         estimated, flow, _ = codec.inter.code_motion(frame, state, coder, level, size, motion)
