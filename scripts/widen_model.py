@@ -1,7 +1,7 @@
 """Begin a wider codec from a narrower one: its new latents learn what the old ones leave.
 
-python scripts/widen_model.py configs/lite_gpu.yaml codec/models/lite.safetensors -o widened.safetensors
-    --data clips --steps 300 [key.path=value ...]
+python scripts/widen_model.py configs/lite_gpu.yaml PARENT.safetensors -o widened.safetensors
+    --data clips --steps 320 [key.path=value ...]
 
 The intra codec learns wholly, of the P codec what is new alone. The file is for ``training.init``.
 """
@@ -53,7 +53,9 @@ def main() -> None:
         old = {part: shapes[f"{path}.scale_path.offset"][1] for part, path in PARTS.items()}
         squares = teach(run, stage, old, only_new(codec, shapes, free="intra."), options.lr)
     begin_densities(codec, old, squares)
-    save_file({k: v.detach().half().cpu().contiguous() for k, v in codec.named_parameters()}, options.out)
+    save_file(
+        {k: v.detach().half().cpu().contiguous() for k, v in codec.named_parameters()}, options.out
+    )
     print(f"{options.out}: {latent_channels(codec)} latent channels where there were {old}")
 
 

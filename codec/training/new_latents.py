@@ -1,12 +1,12 @@
 """Giving new latent channels something to say, where a codec is wider than the one it begins as.
 
-A new latent that is trained by its rate from the start stays silent: as long as it is always rounded
-to zero it is worth nothing, and the rate drives its scale to the table's least (docs/decisions.md). So
-first it is neither rounded nor priced, until it says what is left of the error. Then it is rounded and
-pays ``log2(1 + 12 r^2) / 2`` bits for a residual of r steps, as if its density always fitted, until it
-says what is worth its bits. (Noise in the place of rounding silences it: what is new is nothing in most
-places, and there noise is all it would bring.) Then the densities begin
-where the residuals are (:func:`begin_densities`), and training goes on as always.
+A new latent that is trained by its rate from the start stays silent: as long as it is always
+rounded to zero it is worth nothing, and the rate drives its scale to the table's least. So first it
+is neither rounded nor priced, until it says what is left of the error. Then it is rounded and pays
+``log2(1 + 12 r^2) / 2`` bits for a residual of r steps, as if its density always fitted, until it
+says what is worth its bits. (Noise in the place of rounding silences it: what is new is nothing in
+most places, and there noise is all it would bring.) Then the densities begin where the residuals
+are (:func:`begin_densities`), and training goes on as always. Measured in docs/decisions.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -65,8 +65,10 @@ def latent_channels(codec: VideoCodec) -> dict[str, int]:
     return {part: codec.get_submodule(path).latent for part, path in PARTS.items()}
 
 
-def only_new(codec: nn.Module, shapes: Mapping[str, Iterable[int]], free: str) -> list[nn.Parameter]:
-    """Let learn what is new alone: parameters that the parent has not, and new parts of those it has.
+def only_new(
+    codec: nn.Module, shapes: Mapping[str, Iterable[int]], free: str
+) -> list[nn.Parameter]:
+    """Let learn what is new alone: whole parameters, and the new parts of those the parent has.
 
     Args:
         shapes: of the parent's tensors by name.
@@ -105,5 +107,7 @@ def begin_densities(
         path = latent.scale_path
         # A knot of a lower quality has residuals as much smaller as its gain is.
         gains = latent.gain.log_gain[:, first:]
-        sizes = mean.sqrt().clamp(min=_LEAST_SIZE) * torch.exp(gains - gains[-1:])  # [knots, new channels]
+        sizes = mean.sqrt().clamp(min=_LEAST_SIZE) * torch.exp(
+            gains - gains[-1:]
+        )  # [knots, new channels]
         path.offset[:, first:] = prior.index_of(sizes).clamp(min=_LEAST_INDEX)
