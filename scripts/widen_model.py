@@ -34,12 +34,14 @@ def main() -> None:
     parser.add_argument("parent", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--data", required=True, help="folder of video clips")
+    parser.add_argument("--data", help="folder of video clips, for what the config has")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--lr", type=float, default=1e-3)
     options = parser.parse_intermixed_args()
 
-    overrides = [f"training.data.paths=[{options.data}]", "training.init=null", *options.overrides]
+    overrides = ["training.init=null", *options.overrides]
+    if options.data:
+        overrides.append(f"training.data.paths=[{options.data}]")
     experiment = load_experiment(options.config, overrides)
     stage = Stage(name="widen", steps=options.steps, frames=3, loss="all", searched=0.5)
     training = experiment.training.model_copy(update={"stages": (stage,)})
@@ -79,14 +81,14 @@ def teach(
         # Where bits are worth most: the lower half of the qualities has no use for noise.
         quality = 32 + draw_quality(len(batch.clip)) // 2
         squares.clear()
-        priced = step >= 0.4 * stage.steps
+        priced = step >= stage.steps * 2 // 5
         model = partial(NewLatents, old=old, squares=squares, priced=priced)
         outcome = clip_loss(run.codec, batch, quality, stage, run.config, model=model)
         optimizer.zero_grad(set_to_none=True)
         outcome.loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, run.config.clip_norm)
         optimizer.step()
-        if step >= 0.7 * stage.steps:  # the last sample has the best quality
+        if step >= stage.steps * 7 // 10:  # the last sample has the best quality
             for part, values in squares.items():
                 best.setdefault(part, []).extend(each[-1] for each in values)
         if (step + 1) % 20 == 0:

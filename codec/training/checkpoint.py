@@ -166,6 +166,8 @@ def _widened(name: str, small: torch.Tensor, large: torch.Tensor) -> torch.Tenso
     wide = large.clone()
     if name.endswith(".scale_path.offset"):  # [knots, C]
         wide[:, small.shape[1] :] = _NEW_INDEX
+    elif ".hyper_decoder." in name and small.dim() == 4:  # transposed: [in, out, height, width]
+        wide[:, small.shape[1] :] = 0
     elif not name.endswith(_BY_QUALITY):  # a layer's [out, in, height, width] or its bias [out]
         wide[small.shape[0] :] = 0
         if any(part in name for part in _HEARS_LATENTS):  # they must not disturb what is there
