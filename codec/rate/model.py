@@ -35,8 +35,8 @@ class Curve:
 
 # Of lite, from four training clips (docs/rate_control.md). How far a clip lies from `start` is
 # learned from its first frames.
-INTRA = Curve(start=-2.59, slope=0.0797, bend=0.00084)
-INTER = Curve(start=-4.27, slope=0.0947, bend=0.00099)
+INTRA = Curve(start=-2.74, slope=0.0856, bend=0.00085)
+INTER = Curve(start=-4.24, slope=0.0903, bend=0.00079)
 
 OWN, SHARED = 0.3, 0.1
 """How far one frame moves the content of its own kind, and that of the other kinds of P frames."""
