@@ -324,8 +324,9 @@ class Decoding:
                 if self._verify and frame_digest(planes) != packet.digest:
                     raise BitstreamError(
                         f"frame {number} is not bit for bit the encoder's picture: the stream is "
-                        "whole, but this machine's float arithmetic differs from the encoder's; "
-                        "decode without --verify, or on the kind of machine that encoded it"
+                        "whole, but float arithmetic here differs from the encoder's; decode "
+                        "without --verify, or on the kind of machine that encoded it and with as "
+                        "many threads (OMP_NUM_THREADS)"
                     )
                 yield planes
 
