@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from codec.config import Stage, load_experiment
@@ -46,12 +46,18 @@ def main() -> None:
     stage = Stage(name="widen", steps=options.steps, frames=3, loss="all", searched=0.5)
     training = experiment.training.model_copy(update={"stages": (stage,)})
     experiment = experiment.model_copy(update={"training": training})
-    with tempfile.TemporaryDirectory() as folder, safe_open(options.parent, "pt") as stored:
+    try:
+        stored = safe_open(options.parent, "pt")
+    except (SafetensorError, OSError) as error:
+        parser.error(f"{options.parent}: cannot be read as weights ({error})")
+    with tempfile.TemporaryDirectory() as folder, stored:
         run = TrainingRun(experiment, Path(folder))
         codec = run.codec
         load_weights(options.parent, codec, widen=True)
         names = list(stored.keys())
         shapes = {name: stored.get_slice(name).get_shape() for name in names}
+        if f"{PARTS['intra']}.scale_path.offset" not in shapes:
+            raise SystemExit(f"{options.parent}: has no exact scale path, which new latents need")
         old = {part: shapes[f"{path}.scale_path.offset"][1] for part, path in PARTS.items()}
         squares = teach(run, stage, old, only_new(codec, shapes, free="intra."), options.lr)
     begin_densities(codec, old, squares)

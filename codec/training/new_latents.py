@@ -77,7 +77,9 @@ def only_new(
     learning = []
     for name, parameter in codec.named_parameters():
         shape = tuple(shapes.get(name, ()))
-        whole = name.startswith(free) or len(shape) != parameter.dim()
+        # What is of another form in the parent is not taken over at all.
+        taken = len(shape) == parameter.dim() and all(map(int.__le__, shape, parameter.shape))
+        whole = name.startswith(free) or not taken
         parameter.requires_grad_(
             (whole or shape != tuple(parameter.shape)) and not name.endswith("quantiles")
         )

@@ -105,6 +105,18 @@ def test_only_what_is_new_learns(family):
             assert (gradient != 0).any(), name
 
 
+def test_a_layer_of_another_form_learns_wholly(family):
+    _, child, path = family
+    name = "inter.latent.parameter_net.2.weight"  # 1x1 here
+    with safe_open(path, "pt") as stored:
+        shapes = {key: stored.get_slice(key).get_shape() for key in stored.keys()}  # noqa: SIM118
+    shapes[name] = [*shapes[name][:2], 3, 3]
+    only_new(child, shapes, free="intra.")
+    parameter = child.get_parameter(name)
+    parameter.sum().backward()
+    assert (parameter.grad == 1).all()
+
+
 def test_densities_begin_at_the_residuals_size(family):
     parent, child, _ = family
     old = latent_channels(parent)
