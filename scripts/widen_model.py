@@ -1,7 +1,7 @@
 """Begin a wider codec from a narrower one: its new latents learn what the old ones leave.
 
 python scripts/widen_model.py configs/lite_gpu.yaml PARENT.safetensors -o widened.safetensors
-    --data clips --steps 320 [key.path=value ...]
+    --data clips [--steps 320] [key.path=value ...]
 
 The intra codec learns wholly, of the P codec what is new alone. The file is for ``training.init``.
 """
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--data", help="folder of video clips, for what the config has")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=320)
     parser.add_argument("--lr", type=float, default=1e-3)
     options = parser.parse_intermixed_args()
 
@@ -51,7 +51,7 @@ def main() -> None:
     except (SafetensorError, OSError) as error:
         parser.error(f"{options.parent}: cannot be read as weights ({error})")
     with tempfile.TemporaryDirectory() as folder, stored:
-        run = TrainingRun(experiment, Path(folder))
+        run = TrainingRun(experiment, Path(folder) / "run")  # its cache lies beside it
         codec = run.codec
         load_weights(options.parent, codec, widen=True)
         names = list(stored.keys())

@@ -148,7 +148,9 @@ def load_weights(
     if not fitting:
         raise ModelError(f"{file}: none of its tensors fits this model; use one of the same family")
     _keep_lambdas(fitting, file, codec)
-    fitting = {k: _widened(k, v, own[k].detach()) for k, v in fitting.items()}
+    fitting = {
+        k: _widened(k, v, own[k].detach(), _is_transposed(codec, k)) for k, v in fitting.items()
+    }
     codec.load_state_dict(fitting, strict=False)
     return sorted(k for k in own if k not in fitting)
 
@@ -159,14 +161,19 @@ def _fits_into(small: torch.Tensor, large: torch.Tensor) -> bool:
     )
 
 
-def _widened(name: str, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+def _is_transposed(codec: torch.nn.Module, name: str) -> bool:
+    layer = codec.get_submodule(name.rpartition(".")[0])
+    return name.endswith(".weight") and isinstance(layer, torch.nn.ConvTranspose2d)
+
+
+def _widened(name: str, small: torch.Tensor, large: torch.Tensor, transposed: bool) -> torch.Tensor:
     """``large`` with ``small`` as its beginning; to what is in ``small`` nothing new is added."""
     if small.shape == large.shape:
         return small
     wide = large.clone()
     if name.endswith(".scale_path.offset"):  # [knots, C]
         wide[:, small.shape[1] :] = _NEW_INDEX
-    elif ".hyper_decoder." in name and small.dim() == 4:  # transposed: [in, out, height, width]
+    elif transposed:  # [in, out, height, width]
         wide[:, small.shape[1] :] = 0
     elif not name.endswith(_BY_QUALITY):  # a layer's [out, in, height, width] or its bias [out]
         wide[small.shape[0] :] = 0

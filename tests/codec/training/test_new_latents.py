@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from codec.entropy.coders import RateEstimate, RateModel
+from codec.entropy.coders import RateModel
 from codec.models import export
 from codec.training.checkpoint import load_weights
 from codec.training.new_latents import NewLatents, begin_densities, latent_channels, only_new
@@ -38,7 +38,7 @@ def family(tmp_path):
     )
     child = VideoCodec(wide).eval()
     assert load_weights(path, child, widen=True) == []
-    return parent.eval(), child, path
+    return parent, child, path
 
 
 def test_a_child_codes_as_its_parent_until_it_has_learned(family):
@@ -99,10 +99,10 @@ def test_only_what_is_new_learns(family):
             assert not parameter.requires_grad, name
         else:
             old = tuple(slice(0, side) for side in shapes[name])
-            gradient = parameter.grad.clone()
-            assert gradient[old].abs().max() == 0, name
-            gradient[old] = 1
-            assert (gradient != 0).any(), name
+            assert parameter.grad[old].abs().max() == 0, name
+            new = torch.ones_like(parameter, dtype=torch.bool)
+            new[old] = False
+            assert (parameter.grad[new] != 0).all(), name
 
 
 def test_a_layer_of_another_form_learns_wholly(family):
@@ -161,7 +161,3 @@ def test_the_script_makes_weights_to_begin_from(family, tmp_path):
     torch.testing.assert_close(tensors[kept].float()[:16], own[kept], rtol=1e-3, atol=1e-4)
     assert tensors[kept][16:].abs().max() > 0
     assert tensors["inter.latent.scale_path.offset"][-1, 16:].min() >= 8  # coded from the start
-    coder = RateEstimate()
-    child.update()
-    FrameCoder(child, 64, 64).code(torch.rand(1, 3, 64, 64), True, 63, coder)
-    assert sum(coder.bits.values()) > 0
