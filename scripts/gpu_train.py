@@ -4,10 +4,10 @@ python scripts/gpu_train.py configs/lite_gpu.yaml --seconds 1500 --data clips --
     [--variants configs/a.yaml configs/b.yaml --variant-seconds 120] [--keep FOLDER] [key=value ...]
 
 The clips lie on the GPU, steps are CUDA graphs; where they cannot be captured, the script begins
-anew and takes steps one by one. A variant that fails at its first steps is left out. After every
-stage the codec is exported as FOLDER/NAME.safetensors, so that a run that
-is cut off leaves the last stage's model. Variants go on from the trained codec, each for the same
-number of steps on the same data.
+anew and takes steps one by one. A stage that diverges is taken again at half its learning rate. A
+variant that fails at its first steps is left out. After every stage the codec is exported as
+FOLDER/NAME.safetensors, so that a run that is cut off leaves the last stage's model. Variants go on
+from the trained codec, each for the same number of steps on the same data.
 """
 
 import argparse
@@ -20,11 +20,13 @@ import traceback
 from pathlib import Path
 
 from codec.config import Experiment, load_experiment
-from codec.training.calibrate import fit_schedule, share_time, step_seconds
+from codec.errors import TrainingError
+from codec.training.calibrate import fit_schedule, share_time, slower, step_seconds
 from codec.training.checkpoint import list_checkpoints
 from codec.training.run import TrainingRun
 
 EXPORT_SECONDS = 6.0
+TRIES = 4  # of a stage
 
 
 class Session:
@@ -58,21 +60,47 @@ class Session:
             "training.device=cuda",
             "training.data.resident=true",
             "training.cuda_graph=true",
+            # At the ends of stages alone: there a stage that diverges begins again.
+            "training.checkpoint_every=1000000000",
             *self.options.overrides,
         ]
         return load_experiment(config, overrides)
 
-    def train(self, experiment: Experiment) -> TrainingRun:
+    def train(self, experiment: Experiment, seconds: list[float], budget: float) -> TrainingRun:
+        """Train, with the schedule fitted to the budget.
+
+        A stage that diverges begins again where the one before it ended, at half the learning rate
+        and in the time that is left.
+        """
+        until = self.elapsed + budget
+        experiment = fit_schedule(experiment, seconds, budget)
+        run = self.begin(experiment)
+        number, tries = 0, 0
+        while number < len(experiment.training.stages):
+            stages = experiment.training.stages
+            try:
+                result = run.train(stop_at=sum(stage.steps for stage in stages[: number + 1]))
+            except TrainingError as error:
+                tries += 1
+                if tries == TRIES:
+                    raise
+                rate = stages[number].lr / 2
+                print(f"{stages[number].name}: {error}; once more from {rate:.1e} on", flush=True)
+                left = until - self.elapsed
+                experiment = fit_schedule(slower(experiment, number), seconds, left, number)
+                run = self.begin(experiment)
+                continue
+            run.export(self.keep / f"{experiment.name}.safetensors", result)
+            shutil.copy(run.folder / "metrics.jsonl", self.keep / f"{experiment.name}.jsonl")
+            print(f"{experiment.name} {stages[number].name} done, {self.elapsed:.0f} s", flush=True)
+            number, tries = number + 1, 0
+        return run
+
+    def begin(self, experiment: Experiment) -> TrainingRun:
+        """A run from its last checkpoint on, or from its start where it has none yet."""
         run = TrainingRun(experiment, self.options.out / experiment.name, self.shared)
         stages = [stage.model_dump(mode="json") for stage in experiment.training.stages]
         (self.keep / f"{experiment.name}.schedule.json").write_text(json.dumps(stages, indent=1))
-        end = 0
-        for stage in experiment.training.stages:
-            end += stage.steps
-            result = run.train(stop_at=end)
-            run.export(self.keep / f"{experiment.name}.safetensors", result)
-            shutil.copy(run.folder / "metrics.jsonl", self.keep / f"{experiment.name}.jsonl")
-            print(f"{experiment.name} {stage.name} done, {self.elapsed:.0f} s", flush=True)
         return run
 
 
@@ -111,7 +139,7 @@ def main() -> None:
     left = options.seconds - session.elapsed - exports - reserved
     if options.shares:
         experiment = share_time(experiment, seconds, options.shares)
-    run = session.train(fit_schedule(experiment, seconds, left))
+    run = session.train(experiment, seconds, left)
     parent = list_checkpoints(run.folder / "checkpoints")[-1].folder
     if probed:
         left = options.seconds - session.elapsed - 2 * EXPORT_SECONDS * len(probed)
@@ -119,7 +147,7 @@ def main() -> None:
         for experiment, _ in probed:
             training = experiment.training.model_copy(update={"init": str(parent)})
             child = experiment.model_copy(update={"training": training})
-            session.train(fit_schedule(child, together, left))
+            session.train(child, together, left)
     print(f"all done after {session.elapsed:.0f} s")
 
 

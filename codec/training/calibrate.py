@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 
-from codec.config import Experiment
+from codec.config import Experiment, Stage
 from codec.errors import ConfigError
 from codec.training.run import TrainingRun
 from codec.training.schedule import set_trained_parts
@@ -46,18 +46,21 @@ def share_time(experiment: Experiment, seconds: list[float], shares: list[float]
         stage.model_copy(update={"steps": count})
         for stage, count in zip(stages, steps, strict=True)
     )
-    training = experiment.training.model_copy(update={"stages": stages})
-    return experiment.model_copy(update={"training": training})
+    return with_stages(experiment, stages)
 
 
-def fit_schedule(experiment: Experiment, seconds: list[float], budget: float) -> Experiment:
-    """The experiment with all stages lengthened or shortened alike to take ``budget`` seconds.
+def fit_schedule(
+    experiment: Experiment, seconds: list[float], budget: float, first: int = 0
+) -> Experiment:
+    """The experiment with its stages lengthened or shortened alike to take ``budget`` seconds.
+
+    first: the stage from which on that is done and the budget counts; those before stay.
 
     Raises:
         ConfigError: the budget is too small for a step of every stage.
     """
-    stages = experiment.training.stages
-    planned = sum(stage.steps * each for stage, each in zip(stages, seconds, strict=True))
+    kept, stages = experiment.training.stages[:first], experiment.training.stages[first:]
+    planned = sum(stage.steps * each for stage, each in zip(stages, seconds[first:], strict=True))
     ends = [0]
     for stage in stages:
         ends.append(ends[-1] + stage.steps)
@@ -70,7 +73,28 @@ def fit_schedule(experiment: Experiment, seconds: list[float], budget: float) ->
         stage.model_copy(update={"steps": steps})
         for stage, steps in zip(stages, lengths, strict=True)
     )
-    training = experiment.training.model_copy(update={"stages": scaled})
+    return with_stages(experiment, (*kept, *scaled))
+
+
+def slower(experiment: Experiment, first: int, factor: float = 0.5) -> Experiment:
+    """The experiment with lower learning rates from the stage ``first`` on."""
+    stages = tuple(
+        stage
+        if number < first
+        else stage.model_copy(
+            update={
+                "lr": factor * stage.lr,
+                "lr_end": None if stage.lr_end is None else factor * stage.lr_end,
+            }
+        )
+        for number, stage in enumerate(experiment.training.stages)
+    )
+    return with_stages(experiment, stages)
+
+
+def with_stages(experiment: Experiment, stages: tuple[Stage, ...]) -> Experiment:
+    """The experiment with another schedule."""
+    training = experiment.training.model_copy(update={"stages": stages})
     return experiment.model_copy(update={"training": training})
 
 
