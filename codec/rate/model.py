@@ -35,8 +35,8 @@ class Curve:
 
 # Of lite, from four training clips (docs/rate_control.md). How far a clip lies from `start` is
 # learned from its first frames.
-INTRA = Curve(start=-2.74, slope=0.0856, bend=0.00085)
-INTER = Curve(start=-4.24, slope=0.0903, bend=0.00079)
+INTRA = Curve(start=-2.80, slope=0.0847, bend=0.00082)
+INTER = Curve(start=-4.78, slope=0.1020, bend=0.00089)
 
 OWN, SHARED = 0.3, 0.1
 """How far one frame moves the content of its own kind, and that of the other kinds of P frames."""

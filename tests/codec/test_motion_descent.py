@@ -55,14 +55,14 @@ def test_the_price_never_rises(codec, steps):
 
 
 def test_it_brings_a_wrong_motion_nearer():
-    """From no motion at all, where all moves: by a trained model, for others lead nowhere."""
+    """From twice the motion: by a trained model, for others lead nowhere."""
     codec = load("lite").codec
     _, left = one_frame(codec)
     inter = codec.inter
-    nothing = torch.zeros(1, 2, 32, 48)
     true = torch.tensor([1.0, 0.5]).view(1, 2, 1, 1)  # moving_frames: 2 and 1 pixels
+    twice = (2 * true).expand(1, 2, 32, 48)
     with torch.no_grad():
-        begin = inter.motion.encoder(nothing)
+        begin = inter.motion.encoder(twice)
         before = priced(codec, left, begin)
         y = descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, 40)
         flow, _ = inter.motion.code(y, RateEstimate(), inter.prior, QUALITY, SIZE, None)

@@ -14,7 +14,7 @@ OFFSETS = (-3, 1, -3, 6)
 
 
 def levels(base: int, since_intra: int) -> int:
-    """The pattern of lite."""
+    """A pattern with four kinds of P frames, such as lite had."""
     offset = 8 if since_intra == 0 else OFFSETS[(since_intra - 1) % len(OFFSETS)]
     return int(min(max(base + offset, 0.4 * base), 63 - 0.4 * (63 - base)))
 
@@ -34,7 +34,7 @@ class Content:
     intra: float
     inter: float
     intra_slope: float = 0.077
-    inter_slope: float = 0.085
+    inter_slope: float = 0.096
     bend: float = 0.7
     changes: dict[int, float] = field(default_factory=dict)
     noise: float = 0.0
