@@ -50,20 +50,17 @@ class Marked(Anchor):
         begun = len(list(self.folder.glob(f"{level}-*")))
         part = self.folder / f".{level}-{begun}"
         part.write_text(str(os.getpid()))
-        part.rename(self.folder / f"{level}-{begun}")
-        if level == self.failing:
-            raise LgmcError("as a test wants")
-        if level == self.held and not begun:
-            self._wait()
-        return super().encode(sequence, level, target)
-
-    def _wait(self):
-        try:
-            for _ in range(6000):
-                time.sleep(0.02)
+        try:  # from the note on: who sees that may interrupt at once
+            part.rename(self.folder / f"{level}-{begun}")
+            if level == self.held and not begun:
+                for _ in range(6000):
+                    time.sleep(0.02)
         except KeyboardInterrupt:
             (self.folder / "interrupted").write_text("")
             raise
+        if level == self.failing:
+            raise LgmcError("as a test wants")
+        return super().encode(sequence, level, target)
 
 
 def begun(folder: Path) -> list[int]:
