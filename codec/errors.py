@@ -27,3 +27,7 @@ class ConfigError(LgmcError):
 
 class TrainingError(LgmcError):
     """A training run that cannot go on in a way that makes sense."""
+
+
+class Diverged(TrainingError):
+    """Nearly no step of a run is finite any more."""

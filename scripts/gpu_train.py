@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 
 from codec.config import Experiment, load_experiment
-from codec.errors import TrainingError
+from codec.errors import Diverged
 from codec.training.calibrate import fit_schedule, share_time, slower, step_seconds
 from codec.training.checkpoint import list_checkpoints
 from codec.training.run import TrainingRun
@@ -80,7 +80,7 @@ class Session:
             stages = experiment.training.stages
             try:
                 result = run.train(stop_at=sum(stage.steps for stage in stages[: number + 1]))
-            except TrainingError as error:
+            except Diverged as error:
                 tries += 1
                 if tries == TRIES:
                     raise

@@ -30,7 +30,7 @@ import torch
 import yaml
 
 from codec.config import Experiment
-from codec.errors import ConfigError, TrainingError
+from codec.errors import ConfigError, Diverged
 from codec.models import export
 from codec.training.average import Average
 from codec.training.batches import StepBatches
@@ -250,7 +250,7 @@ class TrainingRun:
         """Stop a run whose steps are nearly all skipped: it would go on to its end unchanged.
 
         Raises:
-            TrainingError: since the last look most of at least ten steps were not finite.
+            Diverged: since the last look most of at least ten steps were not finite.
         """
         before, skipped_before = self._looked
         taken, lost = self.step - before, skipped - skipped_before
@@ -258,7 +258,7 @@ class TrainingRun:
             return
         self._looked = self.step, skipped
         if lost > 0.8 * taken:
-            raise TrainingError(
+            raise Diverged(
                 f"{lost} of the last {taken} steps had a loss or gradient that is not finite and "
                 f"changed nothing; the last checkpoint is good: lower the learning rate of the "
                 "stage or shorten the one before it"

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from codec.config import load_experiment
-from codec.errors import TrainingError
+from codec.errors import Diverged
 from codec.models import load
-from codec.training.batches import Batch
 from codec.training.calibrate import fit_schedule, slower
+from codec.training.data import Batch
 from codec.training.step import Learner
 
 from ..conftest import CONFIGS
@@ -85,7 +85,7 @@ def test_a_first_stage_begins_anew(script, diverges, tmp_path):
 
 def test_it_gives_up(script, diverges, tmp_path):
     diverges(0.0)
-    with pytest.raises(TrainingError, match="not finite"):
+    with pytest.raises(Diverged, match="not finite"):
         session(script, tmp_path).train(experiment(), SECONDS, 90.0)
 
 
