@@ -31,12 +31,13 @@ class EntropyConfig(_Config):
     """Priors and tables.
 
     Attributes:
+        distribution: of symbols at a given scale; a mixture's shape is learned.
         passes: 2: the second half of an I frame's latent and of the residual's is predicted from
             the first (entropy/second_pass.py); pass_width: hidden channels of that.
     """
 
     scale_path: Literal["exact", "float"] = "exact"
-    distribution: Literal["gaussian", "laplace"] = "gaussian"
+    distribution: Literal["gaussian", "laplace", "mixture"] = "gaussian"
     scale_min: float = Field(0.11, gt=0)
     scale_max: float = Field(64.0, gt=0)
     levels: int = Field(64, ge=2, le=256)

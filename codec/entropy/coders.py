@@ -104,7 +104,7 @@ class RateEstimate:
             probability = prior.likelihood(symbols, index)
             bits = torch.clamp(-torch.log2(probability + 1e-5), 0, 50)
         else:
-            index, coded = _table_index(index, prior)
+            index, coded = table_index(index, prior)
             symbols = symbols.clamp(-_SYMBOL_LIMIT, _SYMBOL_LIMIT)
             if coded is not None:
                 symbols = symbols * coded
@@ -133,7 +133,7 @@ class StreamEncoder:
         self._queue: list[tuple[np.ndarray, list[int], _Rows]] = []
 
     def code(self, residual: Tensor, index: Tensor, prior: Prior, part: str) -> Tensor:
-        index, coded = _table_index(index, prior)
+        index, coded = table_index(index, prior)
         symbols = torch.round(residual.float()).clamp(-_SYMBOL_LIMIT, _SYMBOL_LIMIT)
         if coded is not None:
             symbols = symbols * coded
@@ -206,7 +206,7 @@ class StreamDecoder:
 
     def _settle(self) -> None:
         for part, prior, index, kept, symbols in self._to_account:
-            rows = _table_index(index, prior)[0].cpu().numpy().ravel()[kept]
+            rows = table_index(index, prior)[0].cpu().numpy().ravel()[kept]
             costs = np.zeros(symbols.size)
             costs[kept] = _table_bits(symbols[kept], rows, prior)
             self._bits[part] += float(costs.sum())
@@ -226,7 +226,7 @@ class StreamDecoder:
         return np.subtract(array, _MIDDLE, dtype=np.float32)
 
 
-def _table_index(index: Tensor, prior: Prior) -> tuple[Tensor, Tensor | None]:
+def table_index(index: Tensor, prior: Prior) -> tuple[Tensor, Tensor | None]:
     """The integer table index and, for a conditional prior, which elements are coded."""
     if not isinstance(prior, ConditionalPrior):
         return index, None

@@ -13,6 +13,7 @@ from compressai.ops import LowerBound
 from torch import Tensor, nn
 
 from codec.config import EntropyConfig
+from codec.entropy.densities import Laplace, Mixture
 
 # Probability of a symbol beyond a row of the table, which is then escaped. CompressAI's 1e-9 makes
 # rows half as long again, of entries below the 2^-16 that a count stands for; rANS searches them.
@@ -93,31 +94,19 @@ class FactorizedPrior(_CodingTables):
         self.model.update(force=True)
 
 
-class _Laplace(GaussianConditional):
-    """CompressAI's conditional model with the Laplace density of DCVC-TCM.
-
-    ``scale`` is the Laplace diversity b: density exp(-|x| / b) / 2b.
-    """
-
-    def _standardized_cumulative(self, inputs: Tensor) -> Tensor:
-        # Only ever asked for inputs of either sign near zero; expm1 keeps the small tails.
-        tail = 0.5 * torch.exp(-torch.abs(inputs))
-        return torch.where(inputs < 0, tail, 1.0 - tail)
-
-    @staticmethod
-    def _standardized_quantile(quantile: float) -> float:
-        return math.log(2.0 * quantile)
+_KINDS = {"gaussian": GaussianConditional, "laplace": Laplace, "mixture": Mixture}
 
 
 class ConditionalPrior(_CodingTables):
     """A zero-mean density whose scale is picked from a table by an integer index.
 
     The table is geometric: ``scale(i) = scale_min * (scale_max / scale_min) ** (i / (levels-1))``.
-    Between table entries (a real-valued index, in training) the same formula interpolates. It has
-    no parameters: one instance serves every latent of a codec.
+    Between table entries (a real-valued index, in training) the same formula interpolates. One
+    instance serves every latent of a codec.
 
     Args:
-        distribution: ``gaussian`` or ``laplace``.
+        distribution: ``gaussian``, ``laplace``, or ``mixture`` of two Gaussians, whose shape is
+            learned (densities.py).
         scale_min, scale_max: ends of the table.
         levels: its length.
         skip_scale: symbols with a scale up to this are not coded but taken as zero; nor are those
@@ -136,7 +125,7 @@ class ConditionalPrior(_CodingTables):
         self.levels = levels
         self.log_min = math.log(scale_min)
         self.log_step = (math.log(scale_max) - self.log_min) / (levels - 1)
-        kind = {"gaussian": GaussianConditional, "laplace": _Laplace}[distribution]
+        kind = _KINDS[distribution]
         table = [math.exp(self.log_min + i * self.log_step) for i in range(levels)]
         self.first_coded = max(1, sum(scale <= skip_scale for scale in table))
         # The bound is what DCVC-TCM clamps to; a table index never reaches below scale_min.

@@ -44,6 +44,7 @@ def position(stages: tuple[Stage, ...], step: int) -> Position:
 def set_trained_parts(codec: VideoCodec, stage: Stage) -> list[nn.Parameter]:
     """Let only the stage's parts learn; returns their parameters."""
     inter = codec.inter
+    latents = codec.intra.latent, inter.latent, inter.motion.latent
     recon = [m for name, m in inter.named_children() if name not in ("flow", "motion")]
     groups = {
         "intra": [codec.intra],
@@ -51,7 +52,7 @@ def set_trained_parts(codec: VideoCodec, stage: Stage) -> list[nn.Parameter]:
         "motion": [inter.motion],
         "recon": recon,
         "inter": [inter],
-        "entropy": [codec.intra.latent, inter.latent, inter.motion.latent],
+        "entropy": [codec.intra.prior, inter.prior, *latents],
         "all": [codec],
     }
     codec.requires_grad_(False)

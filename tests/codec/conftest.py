@@ -20,6 +20,7 @@ VARIANTS = {
     "shifted": ("compensation=[local, shifted]", "shifted.scales=[0, 1]", "shifted.heads=2"),
     "refined": ("motion.refine.window=9",),
     "all": ("compensation=[local, shifted, global]", "shifted.references=2"),
+    "mixture": ("entropy.distribution=mixture", "model.intra.entropy.distribution=mixture"),
     "two passes": ("entropy.passes=2", "model.intra.entropy.passes=2"),
 }
 

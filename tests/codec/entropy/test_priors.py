@@ -6,7 +6,7 @@ import torch
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
 
 
-@pytest.mark.parametrize("distribution", ["gaussian", "laplace"])
+@pytest.mark.parametrize("distribution", ["gaussian", "laplace", "mixture"])
 def test_likelihoods_sum_to_one_and_tables_agree(distribution):
     prior = ConditionalPrior(distribution)
     prior.update()
