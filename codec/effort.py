@@ -23,7 +23,7 @@ class Effort:
         motion: on each P frame's motion, by what it costs and leaves to the residual.
         ahead: on each frame's residual, twice as many on an I frame's picture, by its own cost and
             that of the next frame, which has to be there: such an encoder holds one frame back.
-            Half as many on the motion besides, by coding the frame with it.
+            As many on the motion besides, by coding the frame with it.
     """
 
     motion: int = 0

@@ -64,9 +64,9 @@ class FrameEncoder:
             header.matrix,
             header.range,
         )
-        self._order = FrameOrder(
-            header.intra_period, len(codec.config.pattern.inter), codec.frame_quality
-        )
+        # Where no frame refers to another, none is better than the others for their sake.
+        levels = _alike if header.intra_period == 1 else codec.frame_quality
+        self._order = FrameOrder(header.intra_period, len(codec.config.pattern.inter), levels)
         self._coder = FrameCoder(codec, header.height, header.width, effort)
         self._first_pass: list[CodedFrame] = []
         self._control: RateController | None = None
@@ -189,3 +189,8 @@ class FrameEncoder:
 
     def _packet_bits(self, stream: bytes) -> int:
         return 8 * frame_packet_bytes(len(stream), digests=self._header.digests)
+
+
+def _alike(base: int, _: int) -> int:
+    """The level of every frame, where all are alike."""
+    return base

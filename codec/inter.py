@@ -214,7 +214,7 @@ class InterCodec(nn.Module):
         size: tuple[int, int],
         effort: FrameEffort,
     ) -> Tensor:
-        """A latent of the motion by which the frame costs less: half the steps of its residual."""
+        """A latent of the motion by which the frame costs less."""
         rate_lambda = lambda_of(quality, *self.lambdas)
 
         def errors(y_hat: Tensor, _: Tensor, coder: Coder) -> Tensor:
@@ -223,7 +223,7 @@ class InterCodec(nn.Module):
             return weighted_error(coded.frame, frame, rate_lambda, effort.shown)
 
         known = quality, size, None, state.motion_symbols
-        steps = -(-effort.steps.ahead // 2)
+        steps = effort.steps.ahead
         return descended_by_coding(self.motion.latent, y, self.prior, known, errors, steps)
 
     def _cheapest(
