@@ -137,3 +137,14 @@ def test_a_rate_that_cannot_be_is_told(clip, model, rates, tmp_path):
     report = controlled(clip, tmp_path / "s.lgmc", model, RateTarget(bitrate=rates[10] / 20))
     assert any("above the" in miss and "quality 0" in miss for miss in report.outcome.misses)
     assert len(list(decode(tmp_path / "s.lgmc", model=model))) == FRAMES
+
+
+def test_i_frames_stand_out_only_where_others_refer_to_them(clip, model, tmp_path):
+    qualities = {}
+    for period in (1, 2):
+        report = encode(
+            clip, tmp_path / "s.lgmc", model=model, quality=10, intra_period=period, frames=4
+        )
+        qualities[period] = [frame["quality"] for frame in report.frames]
+    assert qualities[1] == [10, 10, 10, 10]
+    assert qualities[2][0] == qualities[2][2] > 10 > qualities[2][1] == qualities[2][3]
