@@ -43,6 +43,8 @@ def descended_by_coding(
 ) -> Tensor:
     """A latent that, with what follows from it, costs no more than ``y``.
 
+    Transforms run in bfloat16 where that is fast: so precisely is "no more" meant.
+
     Args:
         latent, prior: that code it; known: what else its ``forward`` takes, from ``quality`` on.
         y: where to begin.
@@ -53,20 +55,24 @@ def descended_by_coding(
     noise = torch.Generator().manual_seed(1)
     device = y.device.type
 
+    def fast() -> torch.autocast:
+        # Bits and table indices stay out of it (LatentCodec.forward).
+        return torch.autocast(device, torch.bfloat16, enabled=_fast_in_bfloat16(device))
+
     def drawn(like: Tensor) -> Tensor:
         return torch.rand(like.shape, generator=noise).to(like)
 
     def price(y_hat: Tensor, symbols: Tensor) -> Tensor:
         coder = RateModel(drawn)
-        # Gradients need no more; bits and table indices stay out of it (LatentCodec.forward).
-        with torch.autocast(device, torch.bfloat16, enabled=_fast_in_bfloat16(device)):
+        with fast():
             worth = errors(y_hat, symbols, coder)
         return sum((bits.sum() for bits in coder.bits.values()), worth)
 
     def cost(y: Tensor) -> float:
         coder = RateEstimate()
         y_hat, symbols = latent(y, coder, prior, *known)
-        worth = float(errors(y_hat, symbols, coder))
+        with fast():
+            worth = float(errors(y_hat, symbols, coder))
         return sum(coder.bits.values(), worth)
 
     return descended(latent, y, prior, known, price, cost, steps, PACE)
