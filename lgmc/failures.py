@@ -14,6 +14,7 @@ from codec.errors import LgmcError
 
 ERROR = 1
 READER_GONE = 128 + signal.SIGPIPE
+_AGAIN = 1.0  # seconds
 
 _WHAT_TO_DO = {
     errno.ENOENT: "there is no such file or folder; check the path",
@@ -82,18 +83,32 @@ def explain_os_error(exc: OSError) -> str:
 
 @contextlib.contextmanager
 def signals_unwind() -> Iterator[None]:
-    """TERM and HUP raise ``Stopped`` inside, where by default they would end us at once."""
+    """TERM and HUP raise ``Stopped`` inside, where by default they would end us at once.
+
+    Where it falls into a callback of a library it may be lost there, with no more than a line on
+    stderr; so it is raised again each second until it unwinds.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: object) -> None:
+        def again(alarm: int, frame: object) -> None:
+            if sys.exc_info()[0] is None:  # nothing is unwinding
+                raise Stopped(number)
+
+        signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
         raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = signal.SIGTERM, signal.SIGHUP
+    before = {number: signal.getsignal(number) for number in (*numbers, signal.SIGALRM)}
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -1,13 +1,16 @@
 """Exceptions and signals become one line and an exit code; faults of ours stay tracebacks."""
 
+import contextlib
 import errno
 import os
 import signal
+import time
 
 import pytest
 
 from codec.errors import BitstreamError
 from codec.video.writer import ClosedPipeError
+from lgmc import failures
 from lgmc.failures import Stopped, guarded, signals_unwind
 
 
@@ -81,3 +84,26 @@ def test_signals_are_left_alone_outside_the_main_thread():
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(enter).result() is signal.getsignal(signal.SIGTERM)
+
+
+def test_a_stop_that_was_lost_comes_again_and_does_not_disturb_what_cleans_up(monkeypatch):
+    monkeypatch.setattr(failures, "_AGAIN", 0.05)
+    before = signal.getsignal(signal.SIGALRM)
+    cleaned = []
+
+    def run():
+        with contextlib.suppress(Stopped):  # as a callback from C would
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        try:
+            for _ in range(1000):
+                time.sleep(0.01)
+        finally:
+            time.sleep(0.3)  # several alarms long
+            cleaned.append(True)
+        return 0
+
+    assert guarded(run) == 143
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
