@@ -9,35 +9,36 @@ it does not see.
 """
 
 import argparse
+from itertools import islice, pairwise
 from pathlib import Path
 
+from torch import Tensor
+
 from codec.effort import Effort
-from codec.models import Model, export, load
+from codec.models import export, load
 from codec.training.density_fit import Counted, bits, fit, with_mixtures
 from codec.video.colour import frame_to_rgb
 from codec.video.reader import open_reader
-from codec.video_codec import Following, FrameCoder
-
-INTRA_PERIOD = 32
+from codec.video_codec import Following, FrameCoder, VideoCodec
 
 
-def counted(model: Model, clip: Path, quality: int, frames: int, effort: Effort) -> dict:
-    """Counts by part of a clip's first frames at a quality."""
+def first_pictures(clip: Path, count: int) -> list[Tensor]:
+    """The first frames of a clip, [1, 3, H, W] in [0, 1], at most ``count``."""
     with open_reader(clip) as reader:
-        pictures = []
-        for frame in reader:
-            pictures.append(frame_to_rgb(frame, reader.format, "cpu").clamp(0, 1))
-            if len(pictures) > frames:
-                break
-    codec, counter = model.codec, Counted()
+        frames = islice(reader, count)
+        return [frame_to_rgb(frame, reader.format, "cpu").clamp(0, 1) for frame in frames]
+
+
+def counted(codec: VideoCodec, pictures: list[Tensor], quality: int, effort: Effort) -> dict:
+    """Counts by part of all pictures but the last, which is only looked ahead to.
+
+    The first one is an I frame.
+    """
+    counter = Counted()
     coder = FrameCoder(codec, *pictures[0].shape[-2:], effort)
-    for number, picture in enumerate(pictures[:frames]):
-        since, after = number % INTRA_PERIOD, (number + 1) % INTRA_PERIOD
-        following = None
-        if number + 1 < len(pictures) and after and effort.ahead:
-            following = Following(pictures[number + 1], codec.frame_quality(quality, after))
-        level = codec.frame_quality(quality, since)
-        coder.code(picture, since == 0, level, counter, following)
+    for number, (picture, after) in enumerate(pairwise(pictures)):
+        following = Following(after, codec.frame_quality(quality, number + 1))
+        coder.code(picture, number == 0, codec.frame_quality(quality, number), counter, following)
     return counter.counts
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of video clips")
-    parser.add_argument("--frames", type=int, default=8, help="of each clip")
+    parser.add_argument("--frames", type=int, default=8, help="of each clip, 2 or more")
     parser.add_argument("--qualities", type=int, nargs="+", default=[0, 16, 32, 48, 63])
     parser.add_argument("--effort", type=Effort.of, default=Effort())
     parser.add_argument("--held-out", type=int, default=4, help="clips that the fit is told on")
@@ -58,10 +59,12 @@ def main() -> None:
         parser.error(f"{options.data}: {len(clips)} clips; more than --held-out are needed")
     seen: list[tuple[bool, dict]] = []
     for number, clip in enumerate(clips):
+        held_out = number >= len(clips) - options.held_out
+        pictures = first_pictures(clip, options.frames + 1)
+        if len(pictures) < 3:
+            parser.error(f"{clip}: an I and a P frame to count, and one more, are needed")
         for quality in options.qualities:
-            held_out = number >= len(clips) - options.held_out
-            found = counted(model, clip, quality, options.frames, options.effort)
-            seen.append((held_out, found))
+            seen.append((held_out, counted(model.codec, pictures, quality, options.effort)))
         print(f"{number + 1}/{len(clips)} {clip.name}", flush=True)
 
     codec = with_mixtures(model.codec)

@@ -46,24 +46,31 @@ def test_what_is_counted_costs_what_the_estimate_says(variant):
 
 
 def test_a_fit_saves_what_the_symbols_allow_and_every_count_weighs_alike():
-    """Half of the symbols are three times as loud. Many and few are taken alike."""
     torch.manual_seed(0)
-    prior = ConditionalPrior("mixture").requires_grad_(False)
     gaussian = ConditionalPrior()
 
-    def drawn(elements: int) -> torch.Tensor:
+    def drawn(elements: int, louder: float) -> torch.Tensor:
+        """Half of the symbols are ``louder`` times as loud as the others."""
         index = torch.randint(20, 60, (1, 1, 100, elements // 100))
-        loud = 1 + 2 * (torch.rand(index.shape) < 0.5)
+        loud = 1 + (louder - 1) * (torch.rand(index.shape) < 0.5)
+        power = (1 + louder**2) / 2
         counter = Counted()
-        residual = torch.randn(index.shape) * prior.scale(index) * loud / 5**0.5
+        residual = torch.randn(index.shape) * gaussian.scale(index) * loud / power**0.5
         counter.code(residual, index, gaussian, "y")
         return counter.counts["y"]
 
-    few, many, other = drawn(20_000), drawn(200_000), drawn(50_000)
-    fit(prior, [few, many], steps=150)
-    assert not prior.model.shape.requires_grad
-    for counts in (few, many, other):
-        assert 0.95 < float(bits(prior, counts) / bits(gaussian, counts)) < 0.985
+    def fitted(*counts: torch.Tensor) -> ConditionalPrior:
+        prior = ConditionalPrior("mixture").requires_grad_(False)
+        fit(prior, list(counts), steps=150)
+        assert not prior.model.shape.requires_grad
+        return prior
+
+    few, other, many = drawn(20_000, 3), drawn(50_000, 3), drawn(400_000, 1)
+    alone, alike, summed = fitted(few), fitted(few, many), fitted(few + many)
+    for counts in (few, other):
+        assert 0.95 < float(bits(alone, counts) / bits(gaussian, counts)) < 0.985
+    gain = [float(1 - bits(prior, few) / bits(gaussian, few)) for prior in (alone, alike, summed)]
+    assert gain[0] > gain[1] > 2 * gain[2]
 
 
 def test_a_codec_with_mixtures_is_the_same_codec():
@@ -82,8 +89,8 @@ def test_the_script_writes_a_model_that_codes_in_fewer_bits(tmp_path):
     for seed, kind in enumerate(("pan", "zoom", "pan")):
         write_synthetic(kind, clips / f"{seed}.y4m", 96, 64, 3, seed=seed)
     # A loud random codec's symbols are no Gaussian's.
-    export(loud_codec(debug_config(), loud=2.0, scale_offset=20.0), tmp_path / "gaussian.st", {})
-    (tmp_path / "gaussian.st").rename(tmp_path / "gaussian.safetensors")
+    codec = loud_codec(debug_config(), loud=2.0, scale_offset=20.0)
+    export(codec, tmp_path / "gaussian.safetensors", {})
     command = [sys.executable, ROOT / "scripts" / "fit_densities.py", "gaussian.safetensors"]
     options = ["-o", "fitted.safetensors", "--data", clips, "--frames", "2", "--held-out", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
