@@ -43,18 +43,15 @@ class FrameEncoder:
     Args:
         codec: with tables built.
         header: of the stream: the video's format, quality and intra period.
-        device: of the codec.
         effort: what it tries for each frame.
 
     Attributes:
         seconds: spent in the network and the entropy coder so far.
     """
 
-    def __init__(
-        self, codec: VideoCodec, header: SequenceHeader, device: str, effort: Effort = NO_EFFORT
-    ):
+    def __init__(self, codec: VideoCodec, header: SequenceHeader, effort: Effort = NO_EFFORT):
         self.seconds = 0.0
-        self._header, self._device = header, device
+        self._header = header
         self._form = VideoFormat(
             header.width,
             header.height,
@@ -185,7 +182,7 @@ class FrameEncoder:
         return self._order.levels(base, self._order.since_intra(number))
 
     def _rgb(self, frame: Frame) -> Tensor:
-        return frame_to_rgb(frame, self._form, self._device).clamp(0, 1)
+        return frame_to_rgb(frame, self._form, self._coder.codec.device).clamp(0, 1)
 
     def _packet_bits(self, stream: bytes) -> int:
         return 8 * frame_packet_bytes(len(stream), digests=self._header.digests)

@@ -1,9 +1,11 @@
 """A whole video: reader -> video codec -> container, and back.
 
-Memory does not grow with the length of the video: one frame is read, coded and written at a time.
+One frame is read, coded and written at a time, so of the pictures memory holds a few, however long
+the video is. What grows with it is a line about each frame in the report.
 """
 
 import json
+import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +26,10 @@ from codec.errors import BitstreamError, ConfigError, LgmcError, ModelError
 from codec.frame_encoder import FrameEncoder
 from codec.models import Model, available, load
 from codec.rate import Outcome, RateTarget
+from codec.standard_input import standard_input
 from codec.video.colour import rgb_to_frame
 from codec.video.format import Frame, VideoFormat
-from codec.video.reader import VideoReader, open_reader
+from codec.video.reader import VideoReader, check_frames, open_reader
 from codec.video.target import FileTarget
 from codec.video.writer import open_writer
 from codec.video_codec import FrameCoder, VideoCodec
@@ -118,19 +121,25 @@ def encode(
         frames: encode the first so many.
         recon: where to write the pictures that a decoder will give.
         digests: write 8 bytes a frame by which a decoder can check its pictures.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda", for a model that is yet to be loaded; a loaded one stays where it
+            is.
         progress: called after every frame with (done, total or None).
-        reader_options: of open_reader.
+        reader_options: of open_reader; for frames from memory only ``fps``.
 
     Raises:
-        LgmcError: one line that says what is wrong.
+        LgmcError: one line that says what is wrong with the video, the stream, the model or an
+            argument. What ``progress`` or the iterable of frames raises comes through as it is.
     """
-    _check_range("quality", quality, MAX_QUALITY)
-    _check_range("intra period", intra_period, MAX_INTRA_PERIOD)
+    quality = _in_range("quality", quality, MAX_QUALITY)
+    intra_period = _in_range("intra period", intra_period, MAX_INTRA_PERIOD)
     effort = Effort.of(effort)
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(source, frames, reader_options))
-        _check_not_itself(source, target)
+        _check_not_itself(source, target, "the stream")
+        if recon is not None:
+            _check_not_itself(source, recon, "the recon")
+            if os.path.realpath(recon) == os.path.realpath(target):
+                raise ConfigError(f"{recon} is the stream's name too: give another for the recon")
         if rate is not None and rate.two_pass:
             _check_readable_twice(source)
         loaded = _loaded(model, device)
@@ -154,9 +163,10 @@ def encode(
             loaded.name, quality, intra_period, form.width, form.height, float(form.fps)
         )
         stream = stack.enter_context(_whole_file(target))
-        writer = ContainerWriter(stream, header)
+        with _writing(target):
+            writer = ContainerWriter(stream, header)
         shown = stack.enter_context(open_writer(recon, form)) if recon is not None else None
-        coder = FrameEncoder(loaded.codec, header, device, effort)
+        coder = FrameEncoder(loaded.codec, header, effort)
         started = time.perf_counter()
         sequence: Iterable[Frame] = reader
         if rate is not None and rate.two_pass:
@@ -176,7 +186,8 @@ def encode(
                 coded.quality,
                 frame_digest(planes) if digests else None,
             )
-            placement = writer.write(packet)
+            with _writing(target):
+                placement = writer.write(packet)
             if shown is not None:
                 shown.write(planes)
             report.frames.append(
@@ -190,7 +201,8 @@ def encode(
             report.seconds = time.perf_counter() - started
             if progress is not None:
                 progress(number + 1, reader.frame_count)
-        writer.close()
+        with _writing(target):
+            writer.close()
         report.bytes = writer.offset
         report.outcome = coder.outcome(8 * writer.offset)
     return report
@@ -345,7 +357,7 @@ def decode(
     Args:
         source: a file, or "-" for standard input.
         model: where the stream's model is not one that ships.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda", for a model that is yet to be loaded.
         partial: end quietly at the last whole frame before a damage.
         verify: check every frame against the stream's digests.
         account: remember what tells the bits by part (``Decoding.parts``).
@@ -373,6 +385,7 @@ def decode_to_file(
 
     The target appears under its name when it is whole. Arguments and errors as :func:`decode`.
     """
+    _check_not_itself(source, target, "the video")
     with decode(source, model=model, device=device, partial=partial, verify=verify) as frames:
         form = frames.format
         started = time.perf_counter()
@@ -444,35 +457,31 @@ def _model_of(header: SequenceHeader, model: ModelLike | None, device: str) -> M
 @contextmanager
 def _whole_file(target: str | os.PathLike) -> Iterator[BinaryIO]:
     """A file under a temporary name, renamed when the block ends well, removed when it does not."""
-    try:
+    with _writing(target):
         file = FileTarget(Path(target), overwrite=True)
-    except OSError as error:
-        raise _cannot_write(target, error) from None
     try:
         yield file.stream
-        file.commit()
-    except LgmcError:  # a closed pipe is one, and an OSError too
-        file.discard()
-        raise
-    except OSError as error:
-        file.discard()
-        raise _cannot_write(target, error) from None
+        with _writing(target):
+            file.commit()
     except BaseException:
         file.discard()
         raise
 
 
-def _cannot_write(target: str | os.PathLike, error: OSError) -> LgmcError:
-    return LgmcError(
-        f"{target} cannot be written ({error.strerror or error}): choose another place"
-    )
+@contextmanager
+def _writing(target: str | os.PathLike) -> Iterator[None]:
+    """Turns what the system says while the stream is written into one line about it."""
+    try:
+        yield
+    except OSError as error:
+        raise LgmcError(
+            f"{target} cannot be written ({error.strerror or error}): choose another place"
+        ) from None
 
 
 def _open_stream(source: str | os.PathLike) -> BinaryIO:
-    import sys
-
     if os.fspath(source) == "-":
-        return sys.stdin.buffer
+        return standard_input("a .lgmc stream", BitstreamError)
     try:
         return open(source, "rb")
     except FileNotFoundError:
@@ -481,20 +490,37 @@ def _open_stream(source: str | os.PathLike) -> BinaryIO:
         raise BitstreamError(f"{source} cannot be read ({error.strerror})") from None
 
 
-def _check_range(what: str, value: int, top: int) -> None:
-    if isinstance(value, bool) or int(value) != value or not 0 <= value <= top:
+def _in_range(what: str, value: Any, top: int) -> int:
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= top:
         raise ConfigError(f"the {what} must be a whole number of 0..{top}, not {value!r}")
+    return number
 
 
-def _check_not_itself(source: Any, target: str | os.PathLike) -> None:
-    if isinstance(source, (str, os.PathLike)) and os.path.exists(target):
-        if os.path.exists(source) and os.path.samefile(source, target):
-            raise ConfigError(f"{target} is the input itself: give another name for the stream")
+def _check_not_itself(source: Any, target: str | os.PathLike, what: str) -> None:
+    """Refuse a target, meant for ``what``, that would replace the source or its folder."""
+    if not isinstance(source, (str, os.PathLike)) or "-" in (os.fspath(source), os.fspath(target)):
+        return
+    if not os.path.exists(source) or not os.path.exists(target):
+        return
+    if os.path.samefile(source, target):
+        raise ConfigError(f"{target} is the input itself: give another name for {what}")
+    if os.path.samefile(os.path.dirname(os.path.realpath(source)), target):
+        raise ConfigError(f"{target} is the folder of the input: give another name for {what}")
 
 
 def _reader(source: Any, frames: int | None, options: dict[str, Any]) -> VideoReader:
     if isinstance(source, (str, os.PathLike)):
         return open_reader(source, frames=frames, **options)
+    unfit = sorted(options.keys() - {"fps"})
+    if unfit:
+        raise ConfigError(f"frames from memory have no {', '.join(unfit)}: give no more than fps")
+    if not isinstance(source, Iterable):
+        raise ConfigError(f"the source must be a file's name or frames, not {source!r}")
+    check_frames(frames)
     return _from_arrays(iter(source), frames, **options)
 
 
@@ -516,7 +542,8 @@ def _from_arrays(
 
     def planes() -> Iterator[Frame]:
         for array in islice(chain([first], arrays), frames):
-            frame = tuple(np.ascontiguousarray(plane) for plane in np.asarray(array))
+            # Copies: frames wait to be coded, while the caller may fill his array with the next.
+            frame = tuple(np.array(plane, order="C") for plane in np.atleast_1d(array))
             form.check_frame(frame)
             yield frame
 

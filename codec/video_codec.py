@@ -39,6 +39,10 @@ class VideoCodec(nn.Module):
                 module.update()
 
     @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
     def has_tables(self) -> bool:
         return self.intra.prior.has_tables and self.inter.latent.z_prior.has_tables
 
@@ -166,7 +170,7 @@ class FrameCoder:
             The decoded frame [1, 3, H, W] in [0, 1].
         """
         # What inference mode makes, autograd refuses later; descent needs it.
-        with torch.no_grad() if self.effort else torch.inference_mode():
+        with torch.inference_mode(not self.effort), torch.no_grad():
             return self._code(frame, intra, quality, coder, following)
 
     def _code(
@@ -193,10 +197,11 @@ class FrameCoder:
         return self.state.frame[..., : self.height, : self.width]
 
     def _level(self, quality: int) -> Tensor:
-        device = next(self.codec.parameters()).device
-        return torch.tensor([quality], dtype=torch.float32, device=device)
+        return torch.tensor([quality], dtype=torch.float32, device=self.codec.device)
 
     def _padded(self, frame: Tensor) -> Tensor:
+        if self.effort and frame.is_inference():
+            frame = frame.clone()
         return self.codec.pad(frame).contiguous(memory_format=torch.channels_last)
 
     def _effort(self, following: Following | None) -> FrameEffort | None:

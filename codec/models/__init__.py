@@ -64,9 +64,17 @@ def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     """
     import torch
 
+    path = _locate(name)
+    # The caller may be in inference mode, whose tensors no encoder could descend by.
+    with torch.inference_mode(False):
+        return _read(path, device)
+
+
+def _read(path: Path, device: str) -> Model:
+    import torch
+
     from codec.video_codec import VideoCodec
 
-    path = _locate(name)
     tensors, config, card, digest = read_model(path)
     codec = VideoCodec(config)
     try:

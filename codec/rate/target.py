@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from numbers import Real
 
 from codec.errors import ConfigError
 
@@ -56,7 +57,11 @@ class RateTarget:
             ("largest bit rate", self.max_bitrate),
             ("buffer", self.buffer),
         ):
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if value is None:
+                continue
+            if not isinstance(value, Real):
+                raise ConfigError(f"the {what} must be a number above 0, not {value!r}")
+            if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"the {what} must be above 0, not {value!r}")
         if self.bitrate is None and self.max_bitrate is None:
             raise ConfigError("rate control needs a bit rate: give --bitrate or --max-bitrate")

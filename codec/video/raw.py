@@ -79,8 +79,8 @@ def open_raw(
 
 def parse_size(size: tuple[int, int] | str) -> tuple[int, int]:
     """(width, height) of a pair or of a string like "416x240"."""
-    parts = size.lower().split("x") if isinstance(size, str) else tuple(size)
     try:
+        parts = size.lower().split("x") if isinstance(size, str) else tuple(size)
         width, height = (int(part) for part in parts)
     except (TypeError, ValueError):
         raise VideoError(f"size {size!r} is not WIDTHxHEIGHT, such as 416x240") from None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
-import sys
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from codec.errors import VideoError
+from codec.standard_input import standard_input
 from codec.video.format import MATRICES, RANGES, check_choice, parse_fps
 from codec.video.source import VideoReader
 from codec.video.timing import resample, resampled_count
@@ -53,14 +53,23 @@ def open_reader(
         check_choice("matrix", matrix, MATRICES)
     if range is not None:
         check_choice("range", range, RANGES)
-    if frames is not None and (isinstance(frames, bool) or frames != int(frames) or frames < 1):
-        raise VideoError(f"frames must be a whole number from 1, not {frames!r}")
+    check_frames(frames)
     colour = {"matrix": matrix, "range": range}
     try:
         reader = _open(source, size, fps, pix_fmt, colour, frames, resample_fps)
     except OSError as exc:
         raise VideoError(f"{source} cannot be read: {exc.strerror or exc}") from exc
     return reader if frames is None else _limited(reader, frames)
+
+
+def check_frames(frames: object) -> None:
+    """Raise VideoError unless `frames`, a limit on how many are read, is None or 1 or more."""
+    try:
+        fits = frames is None or not isinstance(frames, bool) and operator.index(frames) >= 1
+    except TypeError:
+        fits = False
+    if not fits:
+        raise VideoError(f"frames must be a whole number from 1, not {frames!r}")
 
 
 def _open(
@@ -88,7 +97,9 @@ def _open(
 
         reader = open_images(path, fps=fps)
     elif is_stdin:
-        reader = open_y4m(_standard_input(), "standard input", fps=fps, **colour)
+        reader = open_y4m(
+            standard_input("y4m video", VideoError), "standard input", fps=fps, **colour
+        )
     elif _is_y4m(path):
         reader = open_y4m(open(path, "rb"), str(path), fps=fps, **colour)
     else:
@@ -130,26 +141,6 @@ def _is_y4m(path: Path) -> bool:
             raise VideoError(f"{path} is not YUV4MPEG2 video though its name ends in .y4m")
         return False
     return readable_chroma(line)
-
-
-def _standard_input() -> BinaryIO:
-    if sys.stdin is None or sys.stdin.closed:
-        raise VideoError("standard input is closed: pipe y4m video into it")
-    if sys.stdin.isatty():
-        raise VideoError("standard input is a terminal: pipe y4m video into it, or name a file")
-    # Not closed with the reader: closing descriptor 0 would hand it to the next file opened.
-    return _Kept(sys.stdin.buffer)
-
-
-class _Kept:
-    """A stream whose close is somebody else's business."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.readline = stream.readline
-        self.readinto = stream.readinto
-
-    def close(self) -> None:
-        """Left open."""
 
 
 def _limited(reader: VideoReader, frames: int) -> VideoReader:

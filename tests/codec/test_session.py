@@ -3,15 +3,20 @@
 import os
 import subprocess
 import sys
+from copy import deepcopy
+from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import codec as api
 from codec.bitstream.container import ContainerReader
 from codec.errors import BitstreamError, ConfigError, LgmcError, ModelError
 from codec.models import export, load
+from codec.rate import RateTarget
 from codec.session import account, decode, decode_to_file, encode
 from codec.video import VideoFormat, open_reader, open_writer
 
@@ -140,6 +145,19 @@ def test_arrays_in_frames_out(model, tmp_path):
     assert shapes == [[(20, 30)] * 3] * 3
 
 
+def test_frames_go_where_a_loaded_model_is(model, tmp_path, monkeypatch):
+    class Seen(Exception):
+        """Says the device."""
+
+    def frame_to_rgb(frame, form, device):
+        raise Seen(str(device))
+
+    monkeypatch.setattr("codec.frame_encoder.frame_to_rgb", frame_to_rgb)
+    elsewhere = replace(model, codec=deepcopy(model.codec).to("meta"))
+    with pytest.raises(Seen, match="meta"):
+        encode([np.zeros((3, 4, 4), np.uint8)], tmp_path / "x.lgmc", model=elsewhere)
+
+
 def test_report_and_container_agree(stream, clip, model, tmp_path):
     report = encode(clip, tmp_path / "r.lgmc", model=model, quality=40, intra_period=3, frames=4)
     assert report.bytes == (tmp_path / "r.lgmc").stat().st_size
@@ -197,7 +215,13 @@ def test_verify_finds_a_changed_picture(stream, model, monkeypatch):
     [
         ({"quality": 64}, "quality"),
         ({"quality": 3.5}, "quality"),
+        ({"quality": 32.0}, "quality"),
+        ({"quality": "hi"}, "quality"),
+        ({"quality": None}, "quality"),
         ({"intra_period": -1}, "intra period"),
+        ({"intra_period": 32.0}, "intra period"),
+        ({"frames": 2.0}, "frames"),
+        ({"size": 5, "fps": 25, "pix_fmt": "yuv420p"}, "size"),
         ({"model": "nothing"}, "no model 'nothing'"),
     ],
 )
@@ -218,8 +242,101 @@ def test_no_frames_and_wrong_frames(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"frames": -1}, "frames"), ({"frames": 2.0}, "frames"), ({"matrix": "bt709"}, "matrix")],
+)
+def test_wrong_arguments_with_frames_from_memory(model, tmp_path, options, says):
+    with pytest.raises(LgmcError, match=says):
+        encode([np.zeros((3, 4, 4), np.uint8)], tmp_path / "x.lgmc", model=model, **options)
+    with pytest.raises(ConfigError, match="file's name or frames"):
+        encode(5, tmp_path / "x.lgmc", model=model)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_input_is_not_overwritten(clip, model):
     before = clip.read_bytes()
     with pytest.raises(ConfigError, match="the input itself"):
         encode(clip, clip, model=model)
     assert clip.read_bytes() == before
+
+
+def test_nor_is_it_by_the_recon(clip, model, tmp_path):
+    source = tmp_path / "in.y4m"
+    source.write_bytes(clip.read_bytes())
+    (tmp_path / "link.y4m").symlink_to(source)
+    for recon in (source, tmp_path / "link.y4m"):
+        with pytest.raises(ConfigError, match="the input itself.*recon"):
+            encode(source, tmp_path / "x.lgmc", model=model, recon=recon)
+    with pytest.raises(ConfigError, match="the stream's name too"):
+        encode(source, tmp_path / "x", model=model, recon=tmp_path / "x")
+    assert source.read_bytes() == clip.read_bytes()
+
+
+def test_nor_are_pictures_or_a_stream(stream, model, tmp_path):
+    pictures = tmp_path / "pictures"
+    decode_to_file(stream, pictures, model=model)
+    before = (pictures / "00000.png").read_bytes()
+    with pytest.raises(ConfigError, match="the input itself"):
+        encode(pictures, tmp_path / "x.lgmc", model=model, recon=pictures)
+    with pytest.raises(ConfigError, match="the folder of the input"):
+        encode(pictures / "00000.png", tmp_path / "x.lgmc", model=model, recon=pictures)
+    assert (pictures / "00000.png").read_bytes() == before
+    (tmp_path / "link.y4m").symlink_to(stream)
+    with pytest.raises(ConfigError, match="the input itself"):
+        decode_to_file(stream, tmp_path / "link.y4m", model=model)
+
+
+def test_one_array_may_hold_frame_after_frame(model, tmp_path):
+    """What waits to be coded is not the caller's array."""
+    arrays = [np.full((3, 20, 30), 40 * t, np.uint8) for t in range(3)]
+
+    def in_one():
+        held = np.empty_like(arrays[0])
+        for array in arrays:
+            held[:] = array
+            yield held
+
+    rate = RateTarget(bitrate=100e3)
+    encode(arrays, tmp_path / "a.lgmc", model=model, rate=rate, effort="0+1")
+    encode(in_one(), tmp_path / "b.lgmc", model=model, rate=rate, effort="0+1")
+    assert (tmp_path / "a.lgmc").read_bytes() == (tmp_path / "b.lgmc").read_bytes()
+
+
+def test_a_stream_on_standard_input_leaves_it_open(stream, model, monkeypatch):
+    with open(stream, "rb") as file:
+        piped = SimpleNamespace(buffer=file, closed=False, isatty=lambda: False)
+        monkeypatch.setattr(sys, "stdin", piped)
+        assert len(list(decode("-", model=model))) == 5
+        assert not file.closed
+        with pytest.raises(BitstreamError, match="empty"):
+            decode("-", model=model)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(closed=False, isatty=lambda: True))
+    with pytest.raises(BitstreamError, match="terminal"):
+        decode("-", model=model)
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(BitstreamError, match="closed"):
+        decode("-", model=model)
+
+
+def test_what_the_progress_raises_is_not_the_streams_fault(clip, model, tmp_path):
+    def closed(*_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        encode(clip, tmp_path / "x.lgmc", model=model, progress=closed)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is(clip, model):
+    with pytest.raises(LgmcError, match="/dev/full cannot be written"):
+        encode(clip, "/dev/full", model=model)
+
+
+def test_inference_mode_changes_nothing(model, model_file, tmp_path):
+    arrays = [np.full((3, 16, 16), 40 * t, np.uint8) for t in range(2)]  # needs no padding
+    encode(arrays, tmp_path / "a.lgmc", model=model, effort="1+1")
+    with torch.inference_mode():
+        encode(arrays, tmp_path / "b.lgmc", model=load(model_file), effort="1+1")
+    assert (tmp_path / "a.lgmc").read_bytes() == (tmp_path / "b.lgmc").read_bytes()

@@ -29,6 +29,7 @@ def test_what_is_no_bit_rate(text):
         ({"buffer": 2.0}, "needs a bit rate"),
         ({"bitrate": 0.0}, "must be above 0"),
         ({"bitrate": math.nan}, "must be above 0"),
+        ({"bitrate": "800k"}, "must be a number"),
         ({"bitrate": 1e6, "buffer": -1.0}, "must be above 0"),
         ({"bitrate": 1e6, "max_bitrate": 9e5}, "below the average"),
         ({"max_bitrate": 1e6, "two_pass": True}, "give --bitrate"),
