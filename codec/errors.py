@@ -13,6 +13,11 @@ class VideoError(LgmcError):
     """A video cannot be read or written as asked."""
 
 
+class VideoWarning(UserWarning):
+    """What a video says of itself is not heeded. One line, which the command prints as an error's;
+    it goes on."""
+
+
 class BitstreamError(LgmcError):
     """A .lgmc stream is damaged, truncated, of another version, or outside the limits."""
 

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 
-from codec.errors import LgmcError
+from codec.errors import LgmcError, VideoWarning
 
 ERROR = 1
 READER_GONE = 128 + signal.SIGPIPE
@@ -41,7 +42,7 @@ class Stopped(KeyboardInterrupt):
 def guarded(run: Callable[[], int]) -> int:
     """``run()``'s exit code, or that of what went wrong, said in one line on stderr."""
     try:
-        with signals_unwind():
+        with signals_unwind(), warnings_complain():
             code = run()
             sys.stdout.flush()
             return code
@@ -79,6 +80,22 @@ def explain_os_error(exc: OSError) -> str:
     if path is None or isinstance(path, int):
         return advice
     return f"{os.fsdecode(path)}: {advice}"
+
+
+@contextlib.contextmanager
+def warnings_complain() -> Iterator[None]:
+    """A warning about a video inside becomes one line on stderr."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning, category: type[Warning], *more: object) -> None:
+            if issubclass(category, VideoWarning):
+                complain(str(message))
+            else:
+                usual(message, category, *more)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Anything that FFmpeg reads, through PyAV: exact time stamps, colour tags and rotation."""
+"""Anything that FFmpeg reads, through PyAV: exact time stamps, colour tags, rotation and flips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codec.errors import VideoError
 from codec.video.format import Frame, VideoFormat
 from codec.video.pixel_formats import PlanePlan, is_full_by_habit, plan_for, planes_of
 from codec.video.signalling import matrix_of, range_of
-from codec.video.source import VideoReader
+from codec.video.source import VideoReader, warn_unheeded
 from codec.video.timing import constant_rate, presentation_times, resample, resampled_count
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 _REORDER = 64  # packets to look at beyond the wanted frames; B frames come out of order
 _LIST_DEMUXERS = {"tty", "concat", "hls", "dash", "lavfi", "image2"}  # draw text, open other files
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """How a stored frame becomes upright: transposed, then mirrored."""
+
+    transposed: bool = False
+    left_right: bool = False
+    upside_down: bool = False
+
+    def shown(self, plane: np.ndarray) -> np.ndarray:
+        """The plane upright, a view."""
+        plane = plane.T if self.transposed else plane
+        return plane[:: -1 if self.upside_down else 1, :: -1 if self.left_right else 1]
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,8 @@ def open_container(
 
     matrix, range: instead of what the stream says. frames: how many are wanted, so that no more
     time stamps are looked at. resample_fps: makes the rate constant, by nearest times; without it
-    a variable frame rate is refused. A rotation by quarter turns is applied. Raises VideoError.
+    a variable frame rate is refused. Rotations by quarter turns and mirrorings are applied, as
+    ffmpeg does. Raises VideoError.
     """
     name = str(path)
     clock = _read_clock(path, None if resample_fps is not None else frames)
@@ -64,9 +79,10 @@ def open_container(
         if first is None:
             raise VideoError(f"{name} holds no frame that can be decoded: check the file")
         plan = plan_for(first.format, name)
-        turns = _quarter_turns(first.rotation, name)
+        pose = _pose_of(first, name)
         fps = resample_fps or clock.rate
-        format = _format_of(first, plan, turns, fps, name, matrix, range)
+        format = _format_of(first, plan, pose, fps, name, matrix, range)
+        warn_unheeded(name, first.interlaced_frame, stream.sample_aspect_ratio)
     except BaseException:
         container.close()
         raise
@@ -77,7 +93,7 @@ def open_container(
         kept = resample(_timed(kept, clock), resample_fps, last_duration)
         count = resampled_count(clock.first, clock.last, resample_fps, last_duration)
     kind = first.format.name
-    planes = (_planes(frame, kind, plan, turns, format, name) for frame in kept)
+    planes = (_planes(frame, kind, plan, pose, format, name) for frame in kept)
     return VideoReader(name, format, planes, frame_count=count, close=container.close)
 
 
@@ -163,13 +179,15 @@ def _timed(
 def _format_of(
     frame: av.VideoFrame,
     plan: PlanePlan,
-    turns: int,
+    pose: _Pose,
     fps: Fraction,
     name: str,
     matrix: str | None,
     range: str | None,
 ) -> VideoFormat:
-    width, height = (frame.width, frame.height) if turns % 2 == 0 else (frame.height, frame.width)
+    width, height = frame.width, frame.height
+    if pose.transposed:
+        width, height = height, width
     if plan.chroma == "rgb":
         return VideoFormat(width, height, fps, "rgb", plan.bit_depth, "bt709", "full")
     kind = frame.format.name
@@ -187,23 +205,29 @@ def _format_of(
     )
 
 
-def _quarter_turns(rotation: float, name: str) -> int:
-    """How many quarter turns counterclockwise show a frame upright."""
-    turns = round(rotation / 90)
-    if abs(rotation - 90 * turns) > 1:
+def _pose_of(frame: av.VideoFrame, name: str) -> _Pose:
+    """What the frame's display matrix says; upright without one."""
+    said = frame.side_data.get("DISPLAYMATRIX")
+    if said is None:
+        return _Pose()
+    if abs(frame.rotation - 90 * round(frame.rotation / 90)) > 1:
         raise VideoError(
-            f"{name} is to be shown turned by {rotation} degrees: only quarter turns are applied, "
-            "turn it with ffmpeg first"
+            f"{name} is to be shown turned by {frame.rotation} degrees: only quarter turns are "
+            "applied, turn it with ffmpeg first"
         )
-    return turns % 4
+    # The pixel at (x, y) is shown at (a x + c y, b x + d y).
+    (a, b, _), (c, d, _), _ = np.frombuffer(said, np.int32).reshape(3, 3).tolist()
+    if abs(b) > abs(a):
+        return _Pose(True, c < 0, b < 0)
+    return _Pose(False, a < 0, d < 0)
 
 
 def _planes(
-    frame: av.VideoFrame, kind: str, plan: PlanePlan, turns: int, format: VideoFormat, name: str
+    frame: av.VideoFrame, kind: str, plan: PlanePlan, pose: _Pose, format: VideoFormat, name: str
 ) -> Frame:
     planes = planes_of(frame, plan) if frame.format.name == kind else ()
-    if turns:
-        planes = tuple(np.ascontiguousarray(np.rot90(plane, turns)) for plane in planes)
+    if pose != _Pose():
+        planes = tuple(np.ascontiguousarray(pose.shown(plane)) for plane in planes)
     shapes = tuple(plane.shape for plane in planes)
     if shapes != format.plane_shapes():
         raise VideoError(

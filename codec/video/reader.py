@@ -44,6 +44,9 @@ def open_reader(
     resample_fps: change the frame rate, constant or not, to this one: each output time shows the
         frame nearest to it.
 
+    Frames are taken as progressive and pixels as square. Where the source says otherwise, a
+    VideoWarning does too.
+
     Raises VideoError with one line that says what is wrong and what to do, here or, for damage
     further on, while iterating.
     """

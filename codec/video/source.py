@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
-from codec.errors import VideoError
+from codec.errors import VideoError, VideoWarning
 from codec.video.format import Frame, VideoFormat
 
 
@@ -53,6 +55,24 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def warn_unheeded(name: str, interlaced: bool, pixel: Fraction | None) -> None:
+    """Warn of fields, and of pixels (`pixel`: width over height) that are not square."""
+    if interlaced:
+        warnings.warn(
+            f"{name} is interlaced and taken as progressive, with two moments in each picture: "
+            "deinterlace it first (ffmpeg -vf yadif)",
+            VideoWarning,
+            stacklevel=2,
+        )
+    if pixel and abs(pixel - 1) > Fraction(1, 100):  # nearer ones are scaling's rounded sizes
+        warnings.warn(
+            f"{name} has pixels of {pixel.numerator}:{pixel.denominator}, which are taken as "
+            "square: scale it first (ffmpeg -vf scale=iw*sar:ih,setsar=1)",
+            VideoWarning,
+            stacklevel=2,
+        )
 
 
 def check_sample_range(frame: Frame, format: VideoFormat, name: str) -> Frame:

@@ -19,7 +19,7 @@ from codec.errors import VideoError
 from codec.video.format import MATRICES, MAX_SIDE, Frame, VideoFormat, parse_fps
 from codec.video.planar import read_planes, write_all, write_planes
 from codec.video.signalling import matrix_by_size
-from codec.video.source import VideoReader, check_sample_range
+from codec.video.source import VideoReader, check_sample_range, warn_unheeded
 
 MAGIC = b"YUV4MPEG2"
 _MAX_LINE = 4096  # bytes; a header without end is not a header
@@ -58,6 +58,8 @@ def open_y4m(
         line = _read_line(stream, name)
         format = parse_header(line, name, fps=fps, matrix=matrix, range=range)
         count = _count_frames(stream, len(line) + 1, format, name)
+        fields = _fields(line)
+        warn_unheeded(name, fields.get("I") in ("t", "b", "m"), _pixel(fields.get("A", "")))
     except BaseException:
         stream.close()
         raise
@@ -79,7 +81,7 @@ def parse_header(
         raise VideoError(
             f"{name} is not YUV4MPEG2 video: make it with ffmpeg -i FILE -f yuv4mpegpipe -"
         )
-    fields = {word[0]: word[1:] for word in words[1:] if word and word[0] != "X"}
+    fields = _fields(line)
     extras = [word for word in words[1:] if word.startswith("X")]
     width, height = (_side(fields.get(key, ""), key, name) for key in "WH")
     said_matrix = next((one for one in MATRICES if f"XMATRIX={one.upper()}" in extras), None)
@@ -93,6 +95,12 @@ def parse_header(
         matrix or said_matrix or matrix_by_size(width, height),
         range or ("full" if "XCOLORRANGE=FULL" in extras else "limited"),
     )
+
+
+def _fields(line: bytes) -> dict[str, str]:
+    """The header's words by their first letter, without those of extensions."""
+    words = line.decode("ascii", "replace").split(" ")[1:]
+    return {word[0]: word[1:] for word in words if word and word[0] != "X"}
 
 
 def readable_chroma(line: bytes) -> bool:
@@ -188,6 +196,14 @@ def _rate(text: str, name: str, fps: Fraction | None) -> Fraction:
     if fps is None:
         raise VideoError(f"{name}: the YUV4MPEG2 header names no frame rate: give fps")
     return parse_fps(fps)
+
+
+def _pixel(text: str) -> Fraction | None:
+    """Width over height of a pixel of "16:11"; None for "0:0", which says nothing."""
+    try:
+        return Fraction(text.replace(":", "/"))
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _chroma(tag: str, name: str) -> tuple[str, int]:

@@ -5,10 +5,11 @@ import errno
 import os
 import signal
 import time
+import warnings
 
 import pytest
 
-from codec.errors import BitstreamError
+from codec.errors import BitstreamError, VideoWarning
 from codec.video.writer import ClosedPipeError
 from lgmc import failures
 from lgmc.failures import Stopped, guarded, signals_unwind
@@ -44,6 +45,15 @@ def test_one_line_and_a_code(exc, code, line, capsys):
     err = capsys.readouterr().err
     assert err.startswith(line)
     assert err.count("\n") == (1 if line else 0)
+
+
+def test_a_warning_about_a_video_is_one_line_and_no_failure(capsys):
+    def run():
+        warnings.warn("x.mp4 is\ninterlaced", VideoWarning, stacklevel=1)
+        return 0
+
+    assert guarded(run) == 0
+    assert capsys.readouterr().err == "lgmc: x.mp4 is interlaced\n"
 
 
 def test_success_passes_its_code_on(capsys):

@@ -1,11 +1,14 @@
 """Videos through FFmpeg: written by us, or by PyAV alone, and read."""
 
+import subprocess
+import warnings
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from codec.errors import VideoError
+from codec.errors import VideoError, VideoWarning
+from codec.video.ffmpeg import find_ffmpeg
 from codec.video.format import VideoFormat
 from codec.video.reader import open_reader
 from codec.video.writer import open_writer
@@ -160,6 +163,46 @@ def test_rotation_is_applied(tmp_path, rotation, turns):
     assert np.array_equal(frame[0], np.rot90(picture, turns))  # counterclockwise
 
 
+def ffmpeg(*words):
+    """Run the FFmpeg program."""
+    command = [find_ffmpeg(), "-v", "error", *map(str, words)]
+    subprocess.run(command, check=True)
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("flips", [(), ("h",), ("v",), ("h", "v")], ids="".join)
+def test_poses_are_those_of_the_ffmpeg_program(tmp_path, random_frames, same_frames, turn, flips):
+    stored, marked, shown = (tmp_path / name for name in ("a.mp4", "b.mp4", "c.y4m"))
+    format = VideoFormat(64, 48, 25)
+    with open_writer(stored, format) as writer:
+        writer.write(random_frames(format, 1)[0])
+    said = ["-display_rotation", turn, *(f"-display_{flip}flip" for flip in flips)]
+    ffmpeg(*said, "-i", stored, "-c", "copy", marked)
+    ffmpeg("-i", marked, shown)
+    with open_reader(marked) as ours, open_reader(shown) as theirs:
+        assert same_frames(list(ours), list(theirs))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-vf", "setfield=tff", "-flags", "+ildct+ilme"], "interlaced"),
+        (["-vf", "setsar=16/11"], "pixels of 16:11"),
+        (["-vf", "setsar=1"], None),
+    ],
+)
+@pytest.mark.parametrize("name", ["b.mp4", "b.y4m"])
+def test_what_is_not_heeded_is_told(tmp_path, make_video, name, options, says):
+    path = make_video(tmp_path / "a.mkv", [50, 60])
+    ffmpeg("-i", path, *options, tmp_path / name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with open_reader(tmp_path / name) as reader:
+            assert len(list(reader)) == 2
+    told = [str(warning.message) for warning in caught if warning.category is VideoWarning]
+    assert [says in line and name in line for line in told] == ([True] if says else [])
+
+
 def test_odd_rotation_is_refused(tmp_path, make_video):
     path = make_video(tmp_path / "clip.mov", [50], encoder="libx264", rotation=30)
     with pytest.raises(VideoError, match="quarter turns"):
@@ -258,19 +301,13 @@ def test_change_of_size_on_the_way(tmp_path, make_video):
 
 def test_colours_from_the_ffmpeg_program_arrive(tmp_path):
     """A red RGB picture, converted to tagged BT.601 by the program, is red again here."""
-    import subprocess
-
     from codec.video.colour import frame_to_rgb
-    from codec.video.ffmpeg import find_ffmpeg
 
     path = tmp_path / "red.mkv"
-    subprocess.run(
-        [
-            find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "color=c=red:s=64x48:r=24:d=0.1",
-            "-vf", "scale=out_color_matrix=bt601:out_range=limited,format=yuv444p",
-            "-colorspace", "smpte170m", "-color_range", "tv", "-c:v", "ffv1", str(path),
-        ],
-        check=True,
+    ffmpeg(
+        "-f", "lavfi", "-i", "color=c=red:s=64x48:r=24:d=0.1",
+        "-vf", "scale=out_color_matrix=bt601:out_range=limited,format=yuv444p",
+        "-colorspace", "smpte170m", "-color_range", "tv", "-c:v", "ffv1", path,
     )  # fmt: skip
     with open_reader(path) as reader:
         assert reader.format.matrix == "bt601"

@@ -133,6 +133,7 @@ def test_y4m_from_ffmpeg_by_pipe(pix_fmt):
             assert sum(1 for _ in reader) == 5
 
 
+@pytest.mark.filterwarnings("ignore::codec.errors.VideoWarning")
 def test_header_words():
     def header(words):
         stream = io.BytesIO(b"YUV4MPEG2 " + words + b"\nFRAME\n" + bytes(5000))
