@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from codec.errors import VideoError
 from codec.video.format import Frame, VideoFormat
 from codec.video.pixel_formats import fill_planes
 from codec.video.signalling import MATRIX_TAGS, RANGE_TAGS
@@ -13,6 +14,7 @@ _KINDS = {
     ".mp4": ("mp4", "libx264", {"crf": "10", "preset": "veryfast"}),
     ".mkv": ("matroska", "ffv1", {"level": "3", "slicecrc": "1"}),
 }
+_MAX_RATE_TERM = 2**31 - 1  # of FFmpeg's ratios
 _SLICED_SIDE = 128  # pixels; FFV1 refuses slices of a few pixels, and threads gain nothing there
 
 
@@ -23,6 +25,11 @@ class ContainerSink:
         import av
 
         muxer, encoder, options = _KINDS[kind]
+        if max(format.fps.as_integer_ratio()) > _MAX_RATE_TERM:
+            raise VideoError(
+                f"{format.fps} frames/s cannot be said in {kind}, whose terms end at "
+                f"{_MAX_RATE_TERM}: write .y4m"
+            )
         self._format = format
         # FFV1 takes 8-bit R'G'B' as packed bytes only.
         self._pix_fmt = "bgr0" if format.pix_fmt == "gbrp" else format.pix_fmt

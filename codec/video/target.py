@@ -17,15 +17,18 @@ from codec.video.images import is_frame_name
 class FileTarget:
     """A file under a temporary name in the target's folder; `commit` gives it its own.
 
-    What exists and is no regular file (a named pipe, a device) is written directly.
+    What exists and is no regular file (a named pipe, a device) is written directly. A link stays,
+    and what it leads to is replaced.
     """
 
     def __init__(self, path: Path, overwrite: bool) -> None:
+        self._direct = path.exists() and not stat.S_ISREG(path.stat().st_mode)
+        if not self._direct:
+            path = _behind_link(path)
         self.path = path
         _check_parent(path)
         if path.is_dir():
             raise VideoError(f"{path} is a folder: give the name of a file in it")
-        self._direct = path.exists() and not stat.S_ISREG(path.stat().st_mode)
         if path.exists() and not self._direct and not overwrite:
             raise VideoError(f"{path} exists already: give another name or allow overwriting")
         self._at = path if self._direct else _beside(path)
@@ -49,13 +52,17 @@ class FolderTarget:
     """A folder of pictures under a temporary name beside the target's; `commit` gives it its own.
 
     An existing target is replaced only if it is empty, or holds nothing but frames as we number
-    them and `overwrite` is set: other pictures are never deleted.
+    them and `overwrite` is set: other pictures are never deleted. A link stays, and what it leads
+    to is replaced.
     """
 
     def __init__(self, path: Path, overwrite: bool) -> None:
+        path = _behind_link(path)
         self.path = path
         _check_parent(path)
         if path.exists():
+            if os.path.samefile(path, os.curdir):
+                raise VideoError(f"{path} is the folder we are in: give a new one in it")
             if not path.is_dir():
                 raise VideoError(f"{path} is a file: for pictures give the name of a folder")
             held = [entry.name for entry in path.iterdir()]
@@ -114,6 +121,11 @@ class StandardOutput:
 def _beside(path: Path) -> Path:
     """A new hidden name in the same folder, hence on the same disk."""
     return path.with_name(f".lgmc-{secrets.token_hex(6)}.part")
+
+
+def _behind_link(path: Path) -> Path:
+    """What a path leads to if it is a symbolic link, else the path itself."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _check_parent(path: Path) -> None:

@@ -147,6 +147,8 @@ def stored_format(format: VideoFormat, kind: str) -> VideoFormat:
 def _kind_of(target: str | os.PathLike) -> str:
     """A file's suffix, "folder", or "-"."""
     text = os.fspath(target)
+    if not text:
+        raise VideoError("a video cannot be written without a name: give a file or a folder")
     if text == "-":
         return "-"
     path = Path(text)

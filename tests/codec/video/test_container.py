@@ -58,6 +58,13 @@ def test_mp4_is_close_and_tagged(tmp_path, matrix, chroma, depth, range):
                 assert 10 * np.log10(1 / np.mean(error**2)) > 45
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_rate_beyond_ffmpegs_ratios_is_refused(tmp_path, name):
+    with pytest.raises(VideoError, match="write .y4m"):
+        open_writer(tmp_path / name, VideoFormat(32, 16, Fraction(3000000019, 100000007)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mp4_of_odd_size_and_rgb_become_444(tmp_path, random_frames):
     for format in (VideoFormat(33, 17, 25), VideoFormat(32, 16, 25, "rgb")):
         with open_writer(tmp_path / "clip.mp4", format) as writer:

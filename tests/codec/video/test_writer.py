@@ -100,6 +100,30 @@ def test_existing_file_is_replaced_at_the_end(tmp_path, random_frames):
         assert len(list(reader)) == 1
 
 
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("there", (True, False))
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, random_frames, name, there):
+    real = tmp_path / "real"
+    real.mkdir()
+    if there:
+        (real / name).write_text("old") if "." in name else (real / name).mkdir()
+    (tmp_path / name).symlink_to(os.path.join("real", name))
+    with open_writer(tmp_path / name, FORMAT) as writer:
+        writer.write(random_frames(FORMAT, 1)[0])
+    assert (tmp_path / name).is_symlink()
+    assert [path.name for path in real.iterdir()] == [name]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert (real / name / "00000.png").exists() or (real / name).stat().st_size > 3
+
+
+def test_the_present_folder_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for target in (".", "./", str(tmp_path)):
+        assert "the folder we are in" in refusal(target)
+    assert "without a name" in refusal("")
+    assert tmp_path.is_dir() and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 @pytest.mark.parametrize("name", ("clip.y4m", "clip.yuv"))
 def test_disk_full(tmp_path, random_frames, name):
