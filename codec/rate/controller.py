@@ -85,6 +85,7 @@ class RateController:
         if target.drain is not None:
             self.bucket = LeakyBucket(target.buffer_bits, target.drain / float(fps))
         self.recoded = self.overflows = 0
+        self._held = False  # whether the buffer has lowered a frame
         self.base = quality
         self._quality = quality
         self._fps = float(fps)
@@ -110,9 +111,11 @@ class RateController:
             self.base = self._budgeted(number)
         if self.bucket is None:
             return self.order.level(self.base, self.order.kind(number))
-        self.base = self._planned(number)
+        free, self.base = self.base, self._planned(number)
         level = self.order.level(self.base, self.order.kind(number))
-        return self.model.highest_level(number, level, SAFETY * self.bucket.room)
+        fitting = self.model.highest_level(number, level, SAFETY * self.bucket.room)
+        self._held |= self.base < free or fitting < level
+        return fitting
 
     def coded(self, number: int, level: int, bits: int) -> int | None:
         """Frame ``number``, coded at ``level``, takes ``bits``, its whole packet counted.
@@ -125,6 +128,7 @@ class RateController:
             if bits > self.bucket.room:
                 if level > 0:
                     self.recoded += 1
+                    self._held = True
                     return self._lower(number, level, bits)
                 self.overflows += 1
             self.bucket.pour(bits)
@@ -160,7 +164,7 @@ class RateController:
             return "this content takes more at quality 0, so ask for more or for a smaller picture"
         if not above and self.base == MAX_QUALITY:
             return "this content takes no more at quality 63"
-        if self.bucket is not None and not above:
+        if self._held and not above:
             return "the buffer held frames back, so give a larger --buffer or --max-bitrate"
         return "the video is too short, or changes too late, to come back to it"
 

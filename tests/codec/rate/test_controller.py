@@ -260,6 +260,15 @@ def test_a_target_above_quality_63_is_told():
     assert "below" in miss and "quality 63" in miss
 
 
+def test_a_buffer_is_blamed_only_where_it_held_a_frame():
+    for buffer, blamed in ((1000, False), (0.03, True)):
+        run = code(Content(14, 9), RateTarget(bitrate=2e6, buffer=buffer), frames=2)
+        (miss,) = run.controller.outcome().misses
+        assert "below" in miss
+        assert ("the buffer held frames back" in miss) == blamed
+        assert ("too short" in miss) != blamed
+
+
 @given(content=contents(), rate=rates, quality=st.integers(0, 63))
 @settings(max_examples=30, deadline=None)
 def test_the_same_again(content, rate, quality):
