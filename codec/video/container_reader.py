@@ -16,7 +16,13 @@ from codec.video.format import Frame, VideoFormat
 from codec.video.pixel_formats import PlanePlan, is_full_by_habit, plan_for, planes_of
 from codec.video.signalling import matrix_of, range_of
 from codec.video.source import VideoReader, warn_unheeded
-from codec.video.timing import constant_rate, presentation_times, resample, resampled_count
+from codec.video.timing import (
+    constant_rate,
+    presentation_times,
+    resample,
+    resampled_count,
+    whole_beginning,
+)
 
 if TYPE_CHECKING:
     import av
@@ -48,6 +54,7 @@ class _Clock:
     first: Fraction
     last: Fraction
     count: int  # frames
+    whole: int | None = None  # frames before the gaps at the end of a file that was cut off
 
 
 def open_container(
@@ -67,6 +74,11 @@ def open_container(
     """
     name = str(path)
     clock = _read_clock(path, None if resample_fps is not None else frames)
+    if resample_fps is None and clock.whole is not None:
+        raise VideoError(
+            f"{name} lacks frames near its end, it may be cut off: give frames={clock.whole} to "
+            "read what stands before, or resample_fps to fill the gaps"
+        )
     if resample_fps is None and not clock.constant:
         raise VideoError(
             f"{name} has a variable frame rate (about {float(clock.rate):.3f} frames/s): "
@@ -146,7 +158,9 @@ def _read_clock(path: Path, frames: int | None) -> _Clock:
         return _Clock(named, True, Fraction(0), (count - 1) / named, count)
     rate = constant_rate(times, hints, tick)
     mean = (len(times) - 1) / (times[-1] - times[0])
-    return _Clock(rate or mean, rate is not None, times[0], times[-1], count)
+    to_the_end = len(stamps) == count
+    whole = whole_beginning(times, hints, tick) if to_the_end and rate is None else None
+    return _Clock(rate or mean, rate is not None, times[0], times[-1], count, whole)
 
 
 def _decode(

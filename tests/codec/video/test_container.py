@@ -1,5 +1,6 @@
 """Videos through FFmpeg: written by us, or by PyAV alone, and read."""
 
+import re
 import subprocess
 import warnings
 from fractions import Fraction
@@ -125,6 +126,24 @@ def test_variable_rate_is_refused_and_resampled(tmp_path, make_video, suffix):
     assert np.abs(np.array(got[:14]) - wanted).max() <= (0 if suffix == "mkv" else 1)
     with open_reader(path, resample_fps=24, frames=5) as reader:
         assert reader.frame_count == 5 and len(list(reader)) == 5
+
+
+def test_a_file_cut_off_between_b_frames(tmp_path, make_video):
+    whole = make_video(tmp_path / "clip.mkv", range(40, 140), encoder="libx264")
+    data = whole.read_bytes()
+    path = tmp_path / "cut.mkv"
+    said = set()
+    for share in range(40, 60, 2):
+        path.write_bytes(data[: len(data) * share // 100])
+        try:
+            with open_reader(path) as reader:
+                assert reader.format.fps == 24
+        except VideoError as error:
+            found = re.search("cut off: give frames=([0-9]+)", str(error))
+            with open_reader(path, frames=int(found[1])) as reader:
+                assert len(list(reader)) == reader.frame_count == int(found[1])
+            said.add(found[1])
+    assert said
 
 
 def test_the_wanted_frames_decide_whether_the_rate_varies(tmp_path, make_video):

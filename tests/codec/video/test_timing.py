@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec.video.timing import constant_rate, presentation_times, resample, resampled_count
+from codec.video.timing import (
+    constant_rate,
+    presentation_times,
+    resample,
+    resampled_count,
+    whole_beginning,
+)
 
 RATES = [Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(60)]
 
@@ -48,6 +54,28 @@ def test_wrong_hints_are_passed_over():
 def test_gaps_and_changes_are_not_constant(places, tick):
     times = [round(place / Fraction(24) / tick) * tick for place in places]
     assert constant_rate(times, [Fraction(24), None, Fraction(24)], tick) is None
+
+
+@pytest.mark.parametrize("tick", [Fraction(1, 24), Fraction(1, 1000), Fraction(1, 90000)])
+@pytest.mark.parametrize(
+    ("places", "whole"),
+    [
+        ([*range(40), 43], 40),
+        ([*range(40), 41, 43, 45], 40),
+        ([*range(40), 40, 43, 44], 41),
+        ([*range(40)], None),
+        ([*range(20), *range(21, 60)], None),
+        ([*range(40), *range(40, 80, 2)], None),
+        ([*range(40), 40.5, 43], None),
+        ([*range(40), 90], None),
+        ([0, 1, 3], None),
+    ],
+)
+def test_gaps_at_the_end_alone_are_those_of_a_file_cut_off(tick, places, whole):
+    times = [round(Fraction(place) / 24 / tick) * tick for place in places]
+    if 40.5 in places and tick == Fraction(1, 24):
+        pytest.skip("such ticks have no such place")
+    assert whole_beginning(times, [Fraction(24)], tick) == whole
 
 
 def test_few_frames():
