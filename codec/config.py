@@ -7,14 +7,16 @@ arguments are laid over both. An unknown key is an error that names the nearest 
 import difflib
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
+    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -42,15 +44,22 @@ class EntropyConfig(_Config):
     scale_max: float = Field(64.0, gt=0)
     levels: int = Field(64, ge=2, le=256)
     skip_scale: float = Field(0.0, ge=0)
-    factorized_filters: tuple[int, ...] = (3, 3, 3)
+    factorized_filters: tuple[PositiveInt, ...] = (3, 3, 3)
     passes: Literal[1, 2] = 1
     pass_width: int = Field(96, ge=1)
 
     @model_validator(mode="after")
-    def _second_pass_is_exact(self) -> "EntropyConfig":
+    def _goes_together(self) -> "EntropyConfig":
         if self.passes == 2 and self.scale_path != "exact":
             raise ValueError("passes: 2 needs scale_path: exact")
+        if self.scale_min >= self.scale_max:
+            raise ValueError("scale_max must be above scale_min")
         return self
+
+    def check_latent(self, channels: int) -> None:
+        """Raise ValueError where a latent of so many channels cannot be coded so."""
+        if self.passes == 2 and channels % 2:
+            raise ValueError(f"passes: 2 needs a latent of an even number, not {channels}")
 
 
 class IntraConfig(_Config):
@@ -63,18 +72,32 @@ class IntraConfig(_Config):
         parameter_kernel: of the parameter net's last convolution.
     """
 
-    channels: tuple[int, int] = (64, 128)
+    channels: tuple[PositiveInt, PositiveInt] = (64, 128)
     depth: int = Field(1, ge=1, le=16)
     decoder_depth: tuple[int, int] | None = None
-    latent: int = 192
-    hyper: int = 48
-    hyper_widths: tuple[int, int] = (64, 96)
-    hyper_out: int = 128
-    parameter_widths: tuple[int, ...] = (160,)
+    latent: PositiveInt = 192
+    hyper: PositiveInt = 48
+    hyper_widths: tuple[PositiveInt, PositiveInt] = (64, 96)
+    hyper_out: PositiveInt = 128
+    parameter_widths: tuple[PositiveInt, ...] = (160,)
     parameter_kernel: Literal[1, 3] = 3
-    scale_width: int = 48
+    scale_width: PositiveInt = 48
     gains: bool = True
     entropy: EntropyConfig = EntropyConfig()
+
+    @model_validator(mode="after")
+    def _latent_fits(self) -> "IntraConfig":
+        self.entropy.check_latent(self.latent)
+        return self
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd")
+    return value
+
+
+Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 class FlowConfig(_Config):
@@ -82,8 +105,8 @@ class FlowConfig(_Config):
 
     net: Literal["spynet", "correlation"] = "spynet"
     levels: int = Field(5, ge=1, le=8)
-    widths: tuple[int, int, int, int] = (16, 24, 16, 16)
-    kernel: int = 5
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (16, 24, 16, 16)
+    kernel: Odd = 5
     top: Literal[1, 2] = 2
 
 
@@ -102,11 +125,11 @@ class RefineConfig(_Config):
         edge, rounds, sweeps: of :func:`codec.motion_variational.smoothed`.
     """
 
-    reach: int = Field(9, ge=1)
-    window: int = Field(5, ge=1)
-    patch: int = Field(5, ge=1)
+    reach: Odd = 9
+    window: Odd = 5
+    patch: Odd = 5
     penalty: float = Field(5e-4, ge=0)
-    median: int = Field(3, ge=1)
+    median: Odd = 3
     stiffness: tuple[PositiveFloat, ...] = Field((0.1, 0.03), min_length=1)
     edge: float = Field(0.25, gt=0)
     rounds: int = Field(3, ge=0)
@@ -121,13 +144,6 @@ class RefineConfig(_Config):
             return {}
         return values
 
-    @field_validator("reach", "window", "patch", "median")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("must be odd")
-        return value
-
 
 class MotionConfig(_Config):
     """Coding of the motion.
@@ -136,11 +152,11 @@ class MotionConfig(_Config):
         refine: how the encoder corrects the flow net's estimate; None: it does not.
     """
 
-    channels: int = 64
-    latent: int = 48
-    hyper: int = 32
-    hyper_widths: tuple[int, int] = (48, 48)
-    scale_width: int = 32
+    channels: PositiveInt = 64
+    latent: PositiveInt = 48
+    hyper: PositiveInt = 32
+    hyper_widths: tuple[PositiveInt, PositiveInt] = (48, 48)
+    scale_width: PositiveInt = 32
     refine: RefineConfig | None = None
 
 
@@ -149,7 +165,7 @@ class GlobalConfig(_Config):
 
     Attributes:
         scales: which contexts it joins, 0 the finest.
-        heads: of the attention.
+        heads: of the attention, equal parts of the channels there.
         query: ``context``, the warped context, which both sides and the temporal prior know; or
             ``coder``, the encoder's and decoder's own feature at their coarsest context.
     """
@@ -165,9 +181,9 @@ class ShiftedConfig(_Config):
     Attributes:
         scales: which contexts it joins, 0 the finest.
         width: channels that are compared and gathered.
-        heads: of the search.
+        heads: of the search, equal parts of the width.
         window: candidates on a side, odd.
-        topk: candidates that are gathered.
+        topk: candidates that are gathered, of all references together.
         stride: pixels of the scale between candidates.
         references: frames that are searched, 1 or 2.
     """
@@ -175,10 +191,19 @@ class ShiftedConfig(_Config):
     scales: tuple[int, ...] = Field((1,), min_length=1)
     width: int = Field(32, ge=4)
     heads: int = Field(1, ge=1)
-    window: int = Field(5, ge=1)
+    window: Odd = 5
     topk: int = Field(4, ge=1)
     stride: float = Field(1.0, gt=0)
     references: Literal[1, 2] = 1
+
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> "ShiftedConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of its {self.heads} heads")
+        candidates = self.references * self.window**2
+        if self.topk > candidates:
+            raise ValueError(f"topk must be at most the {candidates} candidates")
+        return self
 
 
 class InterConfig(_Config):
@@ -187,21 +212,23 @@ class InterConfig(_Config):
     ``tcm`` is DCVC-TCM's architecture, features at full size; ``lite`` has none finer than 1/4.
 
     Attributes:
+        channels: of lite two, at 1/4 and 1/8; of tcm one.
+        compensation: stages of it, local always; they run in the order local, shifted, global.
         depth: residual blocks at each scale of lite's transforms.
         decoder_depth: of its decoder at 1/8 and 1/4, None: ``depth``.
     """
 
     family: Literal["tcm", "lite"] = "lite"
-    channels: tuple[int, ...] = (64, 128)
-    contexts: tuple[int, int] = (48, 64)
-    latent: int = 192
-    hyper: int = 48
-    hyper_widths: tuple[int, int] = (64, 96)
-    hyper_out: int = 128
-    temporal: int = 64
-    parameter_widths: tuple[int, ...] = (160,)
+    channels: tuple[PositiveInt, ...] = Field((64, 128), min_length=1)
+    contexts: tuple[PositiveInt, PositiveInt] = (48, 64)
+    latent: PositiveInt = 192
+    hyper: PositiveInt = 48
+    hyper_widths: tuple[PositiveInt, PositiveInt] = (64, 96)
+    hyper_out: PositiveInt = 128
+    temporal: PositiveInt = 64
+    parameter_widths: tuple[PositiveInt, ...] = (160,)
     parameter_kernel: Literal[1, 3] = 1
-    scale_width: int = 48
+    scale_width: PositiveInt = 48
     previous_symbols: bool = True
     depth: int = Field(1, ge=1, le=16)
     decoder_depth: tuple[int, int] | None = None
@@ -212,6 +239,45 @@ class InterConfig(_Config):
     shifted: ShiftedConfig = ShiftedConfig()
     gains: bool = True
     entropy: EntropyConfig = EntropyConfig()
+
+    @field_validator("compensation")
+    @classmethod
+    def _local_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "local" not in value or len(set(value)) < len(value):
+            raise ValueError("must have local in it, and no stage twice")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> "InterConfig":
+        if self.family == "lite" and len(self.channels) != 2:
+            raise ValueError("channels of family lite are two, at 1/4 and 1/8")
+        self.entropy.check_latent(self.latent)
+        if "shifted" in self.compensation:
+            self._check_scales("shifted", self.shifted.scales)
+        if "global" in self.compensation:
+            self._check_attention()
+        return self
+
+    @property
+    def _context_widths(self) -> tuple[int, ...]:
+        """Channels of the contexts as they are compensated, fine to coarse."""
+        return (self.channels[0],) * 3 if self.family == "tcm" else self.contexts
+
+    def _check_scales(self, stage: str, scales: tuple[int, ...]) -> None:
+        top = len(self._context_widths) - 1
+        if not all(0 <= scale <= top for scale in scales):
+            raise ValueError(f"{stage}.scales must be of 0..{top}, the contexts of {self.family}")
+
+    def _check_attention(self) -> None:
+        attention = self.global_attention
+        if attention.query == "context":
+            self._check_scales("global_attention", attention.scales)
+            widths = [self._context_widths[scale] for scale in attention.scales]
+        else:
+            widths = [2 * self.channels[0] if self.family == "tcm" else self.channels[1]]
+        for width in widths:
+            if width % attention.heads:
+                raise ValueError(f"global_attention.heads must divide {width}, the channels there")
 
 
 class QualityPattern(_Config):
@@ -455,6 +521,8 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base must be the name of another config, not {base!r}")
     return _merge(_read_with_bases(path.parent / base, (*seen, path.resolve())), values)
 
 

@@ -8,6 +8,8 @@ from codec.config import load_experiment
 from codec.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SHIFTED = ["model.inter.compensation=[local, shifted]"]
+GLOBAL = ["model.inter.compensation=[local, global]"]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
@@ -44,6 +46,26 @@ def test_overrides_reach_into_lists():
         (["model.lambda_min=-1"], "greater than 0"),
         (["model.lambda_min=9999"], "lambda_max must not be below"),
         (["training.stages.0.loss=all_of_it"], "loss"),
+        (["model.inter.latent=0"], "greater than 0"),
+        (["model.intra.scale_width=0"], "greater than 0"),
+        (["model.inter.flow.kernel=4"], "must be odd"),
+        (["model.inter.shifted.window=4"], "must be odd"),
+        (["model.inter.shifted.topk=26"], "at most the 25 candidates"),
+        (["model.inter.shifted.heads=3"], "a multiple of its 3 heads"),
+        (["model.inter.channels=[8]"], "channels of family lite are two"),
+        (["model.intra.entropy.scale_min=64"], "scale_max must be above scale_min"),
+        (["model.intra.latent=7", "model.intra.entropy.passes=2"], "an even number, not 7"),
+        (["model.inter.latent=7", "model.inter.entropy.passes=2"], "an even number, not 7"),
+        (["model.inter.compensation=[]"], "must have local in it"),
+        (["model.inter.compensation=[global]"], "must have local in it"),
+        (["model.inter.compensation=[local, local]"], "no stage twice"),
+        ([*SHIFTED, "model.inter.shifted.scales=[2]"], "shifted.scales must be of 0..1"),
+        ([*GLOBAL, "model.inter.global_attention.scales=[-1]"], "must be of 0..1"),
+        ([*GLOBAL, "model.inter.global_attention.heads=5"], "heads must divide"),
+        (
+            [*GLOBAL, "model.inter.global_attention={heads: 5, query: coder}"],
+            "heads must divide 16",
+        ),
     ],
 )
 def test_mistakes_are_one_line_that_helps(overrides, says):
@@ -55,7 +77,12 @@ def test_mistakes_are_one_line_that_helps(overrides, says):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("a: [1", "is not YAML"), ("- 1", "must hold keys"), ("base: c.yaml", "own base")],
+    [
+        ("a: [1", "is not YAML"),
+        ("- 1", "must hold keys"),
+        ("base: c.yaml", "own base"),
+        ("base: 5", "another"),
+    ],
 )
 def test_bad_files(tmp_path, text, says):
     path = tmp_path / "c.yaml"
