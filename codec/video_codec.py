@@ -227,6 +227,7 @@ class FrameCoder:
         """The decoded frame, and the coder that with ``account`` can tell the bits by part."""
         coder = StreamDecoder(payload, account)
         decoded = self.code(None, intra, quality, coder)
+        coder.finish()
         return decoded, coder
 
     def estimate(

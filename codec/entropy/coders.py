@@ -23,7 +23,6 @@ to no symbol is not zero) are not coded: their symbol is zero on both sides. The
 every machine, so both sides skip the same ones.
 """
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codec.entropy import rans
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
 from codec.errors import BitstreamError
 
@@ -42,7 +42,6 @@ Prior = FactorizedPrior | ConditionalPrior
 _LEAD_IN = 4
 _LEAD_IN_ROWS = [[0, (1 << 16) - 1, 1 << 16]], [3], [0]
 _SYMBOL_LIMIT = 1 << 15
-_MIDDLE = 128
 
 
 class RateModel:
@@ -130,15 +129,15 @@ class StreamEncoder:
     differentiable = False
 
     def __init__(self) -> None:
-        self._queue: list[tuple[np.ndarray, list[int], _Rows]] = []
+        self._queue: list[tuple[np.ndarray, np.ndarray, Prior]] = []
 
     def code(self, residual: Tensor, index: Tensor, prior: Prior, part: str) -> Tensor:
         index, coded = table_index(index, prior)
         symbols = torch.round(residual.float()).clamp(-_SYMBOL_LIMIT, _SYMBOL_LIMIT)
         if coded is not None:
             symbols = symbols * coded
-        kept, numbers, rows = _in_order(index, prior)
-        self._queue.append((symbols.cpu().numpy().ravel()[kept], numbers, rows))
+        kept, rows = _in_order(index, prior)
+        self._queue.append((symbols.cpu().numpy().ravel()[kept], rows, prior))
         return symbols
 
     def finish(self) -> bytes:
@@ -147,9 +146,13 @@ class StreamEncoder:
 
         encoder = ans.BufferedRansEncoder()
         encoder.encode_with_indexes([0] * _LEAD_IN, [0] * _LEAD_IN, *_LEAD_IN_ROWS)
-        for symbols, numbers, rows in self._queue:
-            if numbers:
-                encoder.encode_with_indexes(symbols.astype(np.int32).tolist(), numbers, *rows)
+        for symbols, rows, prior in self._queue:
+            if rows.size:
+                # It copies every row it is given, and a prior's longest are its least used.
+                first, last = int(rows.min()), int(rows.max())
+                lists = _rows(prior).between(first, last)
+                numbers = (rows - first).tolist()
+                encoder.encode_with_indexes(symbols.astype(np.int32).tolist(), numbers, *lists)
         self._queue.clear()
         return encoder.flush()
 
@@ -159,38 +162,45 @@ class StreamDecoder:
 
     Args:
         payload: the stream; checked against damage by the container before it comes here, because
-            rANS itself reports nothing.
+            rANS itself reports next to nothing.
         account: remember the symbols, so that :attr:`bits` and :attr:`maps` can tell what each
             cost by the stored tables; that is reckoned when they are asked for.
+
+    Raises:
+        BitstreamError: here or from any method, no encoder wrote such a payload.
     """
 
     decoding = True
     differentiable = False
 
     def __init__(self, payload: bytes, account: bool = False) -> None:
-        from compressai import ans
-
         if len(payload) < 8 or len(payload) % 4:
-            raise BitstreamError(
-                f"a frame's data has an impossible length ({len(payload)} bytes): the stream is "
-                "damaged or was not made by lgmc; encode it again"
-            )
+            raise _forged(f"has an impossible length ({len(payload)} bytes)")
         self.account = account
         self._bits: dict[str, float] = defaultdict(float)
         self._maps: dict[str, np.ndarray] = {}
         self._to_account: list[tuple[str, Prior, Tensor, np.ndarray | slice, np.ndarray]] = []
-        self._decoder = ans.RansDecoder()
-        self._decoder.set_stream(payload)
-        self._decoder.decode_stream([0] * _LEAD_IN, *_LEAD_IN_ROWS)
+        self._words = np.frombuffer(payload, "<u4").astype(np.uint32)
+        self._at = rans.begin(self._words)
+        if self._read(np.zeros(_LEAD_IN, np.int32), _LEAD_IN_TABLES).any():
+            raise _forged("does not begin as one")
 
     def code(self, residual: None, index: Tensor, prior: Prior, part: str) -> Tensor:
-        kept, numbers, rows = _in_order(index, prior)
+        kept, rows = _in_order(index, prior)
         symbols = np.zeros(index.numel(), np.float32)
-        if numbers:
-            symbols[kept] = self._decoded(numbers, rows)
+        if rows.size:
+            symbols[kept] = self._read(rows, _tables(prior))
         if self.account:
             self._to_account.append((part, prior, index, kept, symbols))
         return torch.from_numpy(symbols).reshape(index.shape).to(index.device)
+
+    def finish(self) -> None:
+        """Check that nothing is left of the payload.
+
+        What is read with other tables than it was written with next to never ends there.
+        """
+        if not rans.is_at_end(self._words, self._at):
+            raise _forged("holds more than its symbols")
 
     @property
     def bits(self) -> dict[str, float]:
@@ -214,16 +224,21 @@ class StreamDecoder:
             self._maps[part] = self._maps.get(part, 0.0) + here
         self._to_account.clear()
 
-    def _decoded(self, numbers: list[int], rows: "_Rows") -> np.ndarray:
-        """The next symbols, float32."""
-        moved = [offset + _MIDDLE for offset in rows.offsets]
-        values = self._decoder.decode_stream(numbers, rows.counts, rows.lengths, moved)
-        try:
-            # By way of bytes a list becomes an array in a quarter of the time.
-            array = np.frombuffer(bytes(values), np.uint8)
-        except ValueError:  # one is outside of 0..255
-            array = np.array(values, np.int32)
-        return np.subtract(array, _MIDDLE, dtype=np.float32)
+    def _read(self, rows: np.ndarray, tables: "_Tables") -> np.ndarray:
+        """The next symbols, float32, one for each row of the tables."""
+        symbols = np.empty(rows.size, np.float32)
+        outcome = rans.read(self._words, self._at, rows.astype(np.int32), *tables, symbols)
+        if outcome == rans.TOO_SHORT:
+            raise _forged("ends before its symbols do")
+        if outcome == rans.TOO_FAR:
+            raise _forged("holds a symbol that no encoder writes")
+        return symbols
+
+
+def _forged(what: str) -> BitstreamError:
+    return BitstreamError(
+        f"a frame's data {what}: the stream is damaged or was not made by lgmc; encode it again"
+    )
 
 
 def table_index(index: Tensor, prior: Prior) -> tuple[Tensor, Tensor | None]:
@@ -252,50 +267,61 @@ class _Rows(NamedTuple):
         return _Rows(*(part[first : last + 1] for part in self))
 
 
+class _Tables(NamedTuple):
+    """The same as rans.read takes them: counts [rows, width], lengths and offsets, int32."""
+
+    counts: np.ndarray
+    lengths: np.ndarray
+    offsets: np.ndarray
+
+
+def _as_tables(rows: _Rows) -> _Tables:
+    counts = np.zeros((len(rows.counts), max(rows.lengths)), np.int32)
+    for number, row in enumerate(rows.counts):
+        counts[number, : len(row)] = row
+    return _Tables(counts, np.array(rows.lengths, np.int32), np.array(rows.offsets, np.int32))
+
+
+_LEAD_IN_TABLES = _as_tables(_Rows(*_LEAD_IN_ROWS))
+
+
 def _rows(prior: Prior) -> _Rows:
-    """The prior's tables as lists, converted once per state of the tables."""
+    """The prior's tables as lists."""
+    return _converted(prior)[0]
+
+
+def _tables(prior: Prior) -> _Tables:
+    """The prior's tables as arrays."""
+    return _converted(prior)[1]
+
+
+def _converted(prior: Prior) -> tuple[_Rows, _Tables]:
+    """The prior's tables both ways, converted once per state of the tables."""
     cached = getattr(prior, "_cached_rows", None)
     version = prior.model._quantized_cdf._version, prior.model._quantized_cdf.data_ptr()
     if cached is None or cached[0] != version:
-        cached = (version, _Rows(*prior.tables()))
+        rows = _Rows(*prior.tables())
+        cached = (version, (rows, _as_tables(rows)))
         object.__setattr__(prior, "_cached_rows", cached)
     return cached[1]
 
 
-def _in_order(index: Tensor, prior: Prior) -> tuple[np.ndarray | slice, list[int], _Rows]:
-    """What is coded: which elements, in memory's order, the row of each, and the rows.
-
-    compressai.ans copies every row it is given at every call, and a conditional prior's longest are
-    its least used: it gets those from the first to the last that occurs.
-    """
+def _in_order(index: Tensor, prior: Prior) -> tuple[np.ndarray | slice, np.ndarray]:
+    """What is coded: which elements, in memory's order, and the table's row of each."""
     if not isinstance(prior, ConditionalPrior):
         batch, channels, height, width = index.shape
-        return slice(None), _channel_of_each(batch, channels, height * width), _rows(prior)
+        return slice(None), np.tile(np.repeat(np.arange(channels), height * width), batch)
     flat = _to_table(index, prior).cpu().numpy().ravel()
     kept = np.flatnonzero(flat >= prior.first_coded)
-    if not kept.size:
-        return kept, [], _rows(prior)
-    flat = flat[kept]
-    first, last = flat.min(), flat.max()
-    # A list of bytes is made in half of the time of a list of an array's numbers.
-    return kept, list((flat - first).tobytes()), _rows(prior).between(int(first), int(last))
-
-
-@functools.lru_cache(maxsize=32)
-def _channel_of_each(batch: int, channels: int, pixels: int) -> list[int]:
-    """The index of FactorizedPrior.index as a list."""
-    return [channel for channel in range(channels) for _ in range(pixels)] * batch
+    return kept, flat[kept]
 
 
 def _table_bits(symbols: np.ndarray, index: np.ndarray, prior: Prior) -> np.ndarray:
     """Bits of each decoded symbol by the stored tables; escapes are priced at 4 bits a nibble."""
-    rows, lengths, offsets = _rows(prior)
-    width = max(lengths)
-    counts = np.zeros((len(rows), width - 1), np.float64)
-    for row, cdf in enumerate(rows):
-        counts[row, : len(cdf) - 1] = np.diff(cdf)
-    position = symbols.astype(np.int64) - np.asarray(offsets)[index]
-    last = np.asarray(lengths)[index] - 2
+    cumulative, lengths, offsets = _tables(prior)
+    counts = np.diff(cumulative).astype(np.float64)  # beyond a row's length of no meaning
+    position = symbols.astype(np.int64) - offsets[index]
+    last = lengths[index] - 2
     escape = (position < 0) | (position >= last)
     bits = 16.0 - np.log2(counts[index, np.where(escape, last, position)])
     beyond = np.where(position < 0, -2 * position - 1, 2 * (position - last))[escape]
