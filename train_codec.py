@@ -9,12 +9,19 @@ import sys
 from pathlib import Path
 
 
+def step(text: str) -> int:
+    """A number of steps, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="an experiment of configs/")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/NAME)")
-    parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop there, to go on later")
+    parser.add_argument("--stop-at", type=step, metavar="STEP", help="stop there, to go on later")
     options = parser.parse_intermixed_args(arguments)
 
     from codec.config import load_experiment

@@ -210,6 +210,8 @@ class InterConfig(_Config):
     """The P-frame codec.
 
     ``tcm`` is DCVC-TCM's architecture, features at full size; ``lite`` has none finer than 1/4.
+    ``contexts``, ``temporal``, ``depth``, ``decoder_depth``, ``parameter_kernel`` and
+    ``motion.channels`` are lite's alone: tcm has them as they were reported.
 
     Attributes:
         channels: of lite two, at 1/4 and 1/8; of tcm one.
@@ -393,16 +395,19 @@ class Stage(_Config):
         "all",
     )
     lr: float = Field(1e-4, gt=0)
-    lr_end: float | None = None
+    lr_end: float | None = Field(None, ge=0)
     cascade: bool = False
     inter_from_intra: bool = False
     searched: float = Field(0.0, ge=0, le=1)
     chain: int | None = None
-    batch: int | None = None
-    crop: int | None = None
+    batch: int | None = Field(None, ge=1)
+    crop: int | None = Field(None, ge=64)
 
     @model_validator(mode="after")
     def _whole_steps(self) -> "Stage":
+        of_intra = {"intra", "entropy", "all"} & set(self.train)
+        if self.frames == 1 and self.loss != "flow" and not of_intra:
+            raise ValueError("frames: 1 is an I frame, of which nothing in train learns")
         if self.chain is not None:
             if self.frames < 2 or self.chain < 1 or self.chain % (self.frames - 1):
                 raise ValueError("chain must be a multiple of frames - 1")
@@ -434,12 +439,12 @@ class TrainingConfig(_Config):
     ema: float | None = Field(None, gt=0, lt=1)
     checkpointing: bool = False
     compile: bool = False
-    threads: int | None = None
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    log_every: int = 20
-    checkpoint_every: int = 500
-    validate_every: int = 1000
+    threads: int | None = Field(None, ge=1)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    log_every: int = Field(20, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+    validate_every: int = Field(1000, ge=1)
     init: str | None = None
     fresh: tuple[str, ...] = ()
     widen: bool = False

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from codec.config import Stage, load_experiment
 from codec.training.checkpoint import load_weights
+from codec.training.data import Batch
 from codec.training.loss import clip_loss, draw_quality
 from codec.training.new_latents import (
     PARTS,
@@ -83,9 +84,9 @@ def teach(
         torch.manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1.0, (step + 1) / 20) * (1 - 0.8 * step / stage.steps)
-        batch = run.batch(step)
+        batch = Batch(*(t if t is None else t.to(run.device) for t in run.batch(step)))
         # Where bits are worth most: the lower half of the qualities has no use for noise.
-        quality = 32 + draw_quality(len(batch.clip)) // 2
+        quality = (32 + draw_quality(len(batch.clip)) // 2).to(run.device)
         squares.clear()
         priced = step >= stage.steps * 2 // 5
         model = partial(NewLatents, old=old, squares=squares, priced=priced)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from codec.entropy.gains import moved_knots
 from codec.errors import ModelError, TrainingError
@@ -69,6 +70,7 @@ def save_checkpoint(
             _to_disk(file)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
+        _to_disk(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch's own is a RuntimeError
         raise TrainingError(
             f"{final}: the checkpoint cannot be written ({error}); those before it are whole: make "
@@ -85,10 +87,13 @@ def _on_cpu(codec: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items()}
 
 
-def _to_disk(file: Path) -> None:
+def _to_disk(path: Path) -> None:
     """What is renamed before it lies on the disk may be empty after a power cut."""
-    with open(file, "rb") as written:
-        os.fsync(written.fileno())
+    written = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(written)
+    finally:
+        os.close(written)
 
 
 def fingerprint(codec: torch.nn.Module) -> str:
@@ -116,8 +121,9 @@ def load_weights(
     """Load a checkpoint's or model file's weights by name; returns the names not loaded.
 
     Tensors whose name or shape the codec does not have are passed over, so that a variant can
-    start from its parent; so are those with a text of ``fresh`` in their name. Where a model file
+    start from its parent; so are those with a text of ``fresh`` in their name. Where the parent
     has another range of lambdas, its tables by quality move, so that each lambda keeps its own.
+    Of a checkpoint that has the average over the steps, that is taken: what was validated.
 
     Args:
         widen: where the codec's tensor is larger, take the smaller one as its beginning. A layer's
@@ -126,18 +132,24 @@ def load_weights(
             Trained by its rate it stays silent: codec.training.new_latents gives it a voice first.
 
     Raises:
-        ModelError: no such file or none of its tensors fits.
+        ModelError: no such file, none of its tensors fits, or a text of ``fresh`` is in no name.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    file = path / "weights.safetensors" if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        average = path / "average.safetensors"
+        file = average if average.exists() else path / "weights.safetensors"
     try:
         stored = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file}: cannot be read as weights ({error})") from None
     # Parameters alone: the buffers are bounds and tables, which follow from the configuration.
     own = dict(codec.named_parameters())
+    for text in fresh:
+        if not any(text in name for name in own):
+            raise ModelError(f"training.fresh: {text!r} is in the name of no tensor of this model")
     fitting = {
         k: v.to(own[k].dtype)
         for k, v in stored.items()
@@ -184,19 +196,31 @@ def _widened(name: str, small: torch.Tensor, large: torch.Tensor, transposed: bo
 
 
 def _keep_lambdas(tensors: dict[str, torch.Tensor], file: Path, codec: VideoCodec) -> None:
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as stored:
-        text = (stored.metadata() or {}).get("config")
-    if text is None:  # a checkpoint of a run
+    parent, own = _configuration_of(file), codec.config
+    if parent is None:
         return
-    parent, own = json.loads(text), codec.config
     before, now = (parent["lambda_min"], parent["lambda_max"]), (own.lambda_min, own.lambda_max)
     if before == now or before[0] == before[1]:
         return
     for name, value in tensors.items():
         if name.endswith(_BY_QUALITY):
             tensors[name] = moved_knots(value, before, now)
+
+
+def _configuration_of(file: Path) -> dict[str, Any] | None:
+    """The model that weights are of: in the file, or beside the checkpoint in its run's folder."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as stored:
+        text = (stored.metadata() or {}).get("config")
+    if text is not None:
+        return json.loads(text)
+    folder = file.parent.parent  # the run's checkpoints
+    described = folder.parent / "config.yaml"
+    if folder.name != "checkpoints" or not described.exists():
+        return None
+    model = yaml.safe_load(described.read_text(encoding="utf-8")).get("model") or {}
+    return model if {"lambda_min", "lambda_max"} <= model.keys() else None
 
 
 def load_trainer(checkpoint: Checkpoint, codec: torch.nn.Module) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a run says while it trains: on the terminal, in metrics.jsonl, to TensorBoard."""
 
 import json
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -119,15 +120,17 @@ class Log:
 
     def _drop_after(self, step: int) -> None:
         """Forget what a killed run logged after its last checkpoint: it is computed again."""
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line that was being written when the run was killed
-            if record.get("step", 0) <= step:
-                kept.append(line)
-        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        end = 0
+        with open(self._path, "rb") as lines:
+            for line in lines:
+                try:
+                    later = json.loads(line).get("step", 0) > step
+                except ValueError:
+                    later = True  # the line that was being written when the run was killed
+                if later:
+                    break
+                end += len(line)
+        os.truncate(self._path, end)  # what is kept is not written anew
 
 
 class NoLog:

@@ -38,6 +38,9 @@ from codec.video_codec import VideoCodec
 MOTION_PARTS = ("motion", "motion_hyper")
 RESIDUAL_PARTS = ("residual", "residual_hyper")
 
+MS_SSIM_SCALE = 20.0  # 1 - MS-SSIM is about so many times the squared error, which lambda is for
+MS_SSIM_SIDE = 161  # least side of a picture that has five scales
+
 
 @dataclass
 class ClipLoss:
@@ -97,7 +100,7 @@ def clip_loss(
     balance = (middle / weight) ** training.balance
     size = codec.latent_size(height, width)
     trains_intra = bool({"intra", "entropy", "all"} & set(stage.train))
-    distortion = _distortion(training.distortion)
+    distortion = distortion_of(training.distortion)
 
     terms: list[Tensor] = []
     bits: dict[str, list[Tensor]] = {}
@@ -200,12 +203,12 @@ def flow_loss(codec: VideoCodec, batch: Batch, rows: Rows | None = None) -> Clip
     count = batch.visible.sum() if batch.seen is None else batch.seen  # of the whole batch
     reference, current = _nhwc(batch.clip[:, 0]), _nhwc(batch.clip[:, 1])
     flows = codec.inter.flow.pyramid(current, reference)
-    height, width = current.shape[-2:]
     loss = current.new_zeros(())
-    for flow in flows:
-        factor = height // flow.shape[-2]
-        truth = F.avg_pool2d(batch.flow, factor) / factor
-        visible = F.avg_pool2d(batch.visible[:, None], factor)
+    for halvings, flow in enumerate(reversed(flows)):
+        factor = codec.config.inter.flow.top * 2**halvings
+        # Where a side does not divide the last cells are partial ones, as in the net's pyramid.
+        truth = F.avg_pool2d(batch.flow, factor, ceil_mode=True) / factor
+        visible = F.avg_pool2d(batch.visible[:, None], factor, ceil_mode=True)
         error = torch.sqrt((flow - truth).square().sum(1, keepdim=True) + 1e-4)
         loss = loss + (error * visible).sum() / (count / factor**2).clamp(min=1) * factor**0.5
     with torch.no_grad():
@@ -217,16 +220,22 @@ def flow_loss(codec: VideoCodec, batch: Batch, rows: Rows | None = None) -> Clip
     return ClipLoss(loss, {"end_point_error": epe}, {"flow": psnr})
 
 
-def _distortion(kind: str):
+def distortion_of(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function of (decoded, frame), [B, 3, H, W] in [0, 1], that lambda weighs: [B].
+
+    For ``mse`` the mean squared error, for ``ms-ssim`` 1 - MS-SSIM over MS_SSIM_SCALE.
+    """
     if kind == "mse":
         return _mse
 
     def one_minus_ms_ssim(decoded: Tensor, frame: Tensor) -> Tensor:
         from pytorch_msssim import ms_ssim
 
-        # On the scale of lambda for MSE, 1 - MS-SSIM is about 20 times the squared error.
-        similarity = ms_ssim(decoded.clamp(0, 1), frame, data_range=1.0, size_average=False)
-        return (1 - similarity) / 20
+        # Its variances are small differences of filtered squares, which half precision cannot hold.
+        with torch.autocast(decoded.device.type, enabled=False):
+            x, y = decoded.float().clamp(0, 1), frame.float()
+            similarity = ms_ssim(x, y, data_range=1.0, size_average=False)
+        return (1 - similarity) / MS_SSIM_SCALE
 
     return one_minus_ms_ssim
 

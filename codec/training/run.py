@@ -16,9 +16,9 @@ rows of every batch, all with the same weights. The first of them writes the fol
 """
 
 import json
+import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -28,9 +28,10 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
-from codec.config import Experiment
-from codec.errors import ConfigError, Diverged
+from codec.config import Experiment, ModelConfig
+from codec.errors import ConfigError, Diverged, TrainingError
 from codec.models import export
 from codec.training.average import Average
 from codec.training.batches import StepBatches
@@ -47,6 +48,7 @@ from codec.training.data import Batch, Clips, ClipSampler, load_clips
 from codec.training.distributed import Ranks
 from codec.training.log import Log, NoLog
 from codec.training.look import look
+from codec.training.loss import MS_SSIM_SIDE
 from codec.training.resident import ResidentSampler
 from codec.training.schedule import position, set_trained_parts, total_steps
 from codec.training.step import Learner, load_optimizer, make_optimizer
@@ -66,7 +68,8 @@ class TrainingRun:
         ranks: the processes that train together, each with a run of its own; None: it is alone.
 
     Raises:
-        ConfigError: an empty schedule, no data, a folder that holds another model's run, or a batch
+        ConfigError: an empty schedule, no data, a stage that no clip is long or large enough for, a
+            crop that does not suit the model, a folder that holds another model's run, or a batch
             that is too small to be shared out.
         TrainingError: the processes do not see the same clips or the same folder.
     """
@@ -98,6 +101,7 @@ class TrainingRun:
         torch.manual_seed(self.config.seed)
         self.codec = VideoCodec(experiment.model).to(self.device)
         self.codec.to(memory_format=torch.channels_last)
+        self._check_stages()
         self.optimizer = make_optimizer(self.codec, self.config)
         self.learner = Learner(self.codec, self.optimizer, self.config, self.ranks)
         self.average: Average | None = None
@@ -107,8 +111,6 @@ class TrainingRun:
         self._check_alike()
         if self.config.compile:
             compile_transforms(self.codec)
-        if self.ranks.is_first:
-            self._describe()
 
     @property
     def product(self) -> VideoCodec:
@@ -116,13 +118,19 @@ class TrainingRun:
         return self.average.codec if self.average else self.codec
 
     def train(self, stop_at: int | None = None) -> dict[str, float]:
-        """Run to the end of the schedule (or to ``stop_at``).
+        """Run to the end of the schedule (or to ``stop_at``), where the codec is exported.
 
-        Returns the last validation, in the first process.
+        Returns the last validation, in the first process. A run that was at its end before keeps
+        the model that it exported.
         """
-        end = min(total_steps(self.config.stages), stop_at or sys.maxsize)
+        total = total_steps(self.config.stages)
+        end = total if stop_at is None else min(total, stop_at)
+        goes_on = self.step < end
         result: dict[str, float] = {}
         with Log(self.folder, self.step) if self.ranks.is_first else NoLog() as log:
+            if self.ranks.is_first:  # the folder is this process's alone now
+                self._describe()
+                print(f"data: {len(self.clips)} clips, {self.filtered.line()}")
             log.event(
                 "start",
                 step=self.step,
@@ -131,7 +139,6 @@ class TrainingRun:
                 processes=self.ranks.size,
                 config=self.experiment.model_dump(mode="json"),
             )
-            print(f"data: {len(self.clips)} clips, {self.filtered.line()}")
             log.event("data", step=self.step, **self.filtered.record())
             batches = self.batches(end)
             row = -1
@@ -165,9 +172,12 @@ class TrainingRun:
                 due = self.step % self.config.checkpoint_every == 0
                 if due or stage_over or self.step == end:
                     self._save()
-            if self.step == total_steps(self.config.stages) and self.ranks.is_first:
-                digest = self.export(self.folder / "model.safetensors", result)
-                log.event("exported", step=self.step, digest=digest.hex())
+            if self.step == total and self.ranks.is_first:
+                model = self.folder / "model.safetensors"
+                if goes_on or not model.exists():
+                    if not result:  # killed after its last checkpoint
+                        result = self._measured(log)
+                    log.event("exported", step=self.step, digest=self.export(model, result).hex())
                 print(write_summary(self.folder))
         return result
 
@@ -213,12 +223,16 @@ class TrainingRun:
 
     def _validate(self, log: Log | NoLog) -> dict[str, float]:
         """By the first process; the others wait for it."""
-        result: dict[str, float] = {}
-        if self.held_out and self.ranks.is_first:
-            result = validate(self.product, self.held_out)
-            log.validation(self.step, result)
-            log.look(self.step, look(self.product, self.held_out))
+        result = self._measured(log) if self.ranks.is_first else {}
         self.ranks.wait()
+        return result
+
+    def _measured(self, log: Log | NoLog) -> dict[str, float]:
+        if not self.held_out:
+            return {}
+        result = validate(self.product, self.held_out, distortion=self.config.distortion)
+        log.validation(self.step, result)
+        log.look(self.step, look(self.product, self.held_out))
         return result
 
     def _check_schedule(self) -> None:
@@ -235,6 +249,34 @@ class TrainingRun:
                     f"processes with {micro_batches} micro-batches; set training.data.batch to at "
                     f"least {processes * micro_batches} or have fewer of them"
                 )
+
+    def _check_stages(self) -> None:
+        """Whether this model and these clips serve all stages, before the first begins."""
+        data, multiple = self.config.data, self.codec.multiple
+        for stage in self.config.stages:
+            crop = stage.crop or data.crop
+            if crop % multiple:
+                raise ConfigError(
+                    f"stage {stage.name}: a crop of {crop} is no multiple of {multiple}, which "
+                    "frames of this model are padded to"
+                )
+            if self.config.distortion == "ms-ssim" and crop < MS_SSIM_SIDE:
+                raise ConfigError(
+                    f"stage {stage.name}: MS-SSIM needs a crop of at least {MS_SSIM_SIDE}, "
+                    f"this has {crop}"
+                )
+            if stage.loss != "flow":
+                frames = stage.frames if stage.chain is None else stage.chain + 1
+                self.sampler.check(stage.name, frames, crop)
+            elif data.known_motion == "frames":
+                self.sampler.check(stage.name, 1, crop)
+        if self.config.distortion == "ms-ssim":
+            for clip in self.held_out:
+                if min(clip.height, clip.width) < MS_SSIM_SIDE:
+                    raise ConfigError(
+                        f"{clip.name} is set aside for validation and smaller than the "
+                        f"{MS_SSIM_SIDE} pixels that MS-SSIM needs"
+                    )
 
     def _check_alike(self) -> None:
         """All processes have to take the same steps, from the same weights on."""
@@ -260,8 +302,8 @@ class TrainingRun:
         if lost > 0.8 * taken:
             raise Diverged(
                 f"{lost} of the last {taken} steps had a loss or gradient that is not finite and "
-                f"changed nothing; the last checkpoint is good: lower the learning rate of the "
-                "stage or shorten the one before it"
+                f"changed nothing; the last checkpoint, if there is one, is good: lower the "
+                "learning rate of the stage or shorten the one before it"
             )
 
     def _save(self) -> None:
@@ -284,7 +326,7 @@ class TrainingRun:
             trainer = load_trainer(checkpoints[-1], self.codec)
             self.step, self.learner.skipped = trainer["step"], trainer["skipped"]
             load_optimizer(self.optimizer, trainer["optimizer"])
-            self.learner.carried = trainer.get("carried")
+            self.learner.carried = self._that_fits(trainer.get("carried"))
         elif self.config.init:
             missing = load_weights(
                 Path(self.config.init), self.codec, self.config.fresh, self.config.widen
@@ -296,21 +338,53 @@ class TrainingRun:
             if checkpoints:
                 load_average(checkpoints[-1], self.average.codec)
 
+    def _that_fits(self, carried: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
+        """What a chain left; None, to begin anew, where the stage has another batch or crop now."""
+        if not carried or self.step == total_steps(self.config.stages):
+            return None
+        stage, data = position(self.config.stages, self.step).stage, self.config.data
+        frame, crop = carried["frame"].shape, stage.crop or data.crop
+        expected = (stage.batch or data.batch, 3, crop, crop)
+        return carried if tuple(frame) == expected else None
+
     def _check_same_model(self) -> None:
         """Schedule and lambdas may be changed between sessions of a run, the network may not."""
         path = self.folder / "config.yaml"
         if path.exists():
-            before = yaml.safe_load(path.read_text()).get("model") or {}
-            now = self.experiment.model.model_dump(mode="json")
-            if any(before.get(part) != now[part] for part in ("intra", "inter")):
+            values = yaml.safe_load(path.read_text(encoding="utf-8")).get("model") or {}
+            now = self.experiment.model
+            try:
+                before = ModelConfig.model_validate(values)  # keys it has not are at their defaults
+            except ValidationError:
+                before = None
+            if before is None or (before.intra, before.inter) != (now.intra, now.inter):
                 raise ConfigError(
                     f"{self.folder}: holds a run of another model; choose another --out"
                 )
 
     def _describe(self) -> None:
         values = self.experiment.model_dump(mode="json")
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-        (self.folder / "environment.json").write_text(json.dumps(_environment(), indent=1))
+        _write(self.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+        _write(self.folder / "environment.json", json.dumps(_environment(), indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(
+            f"{path} cannot be written ({error.strerror}): make room on the disk and give the same "
+            "command again"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _environment() -> dict[str, Any]:

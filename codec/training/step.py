@@ -43,7 +43,8 @@ def make_optimizer(codec: nn.Module, config: TrainingConfig) -> torch.optim.Adam
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Take over a checkpoint's state, whichever device and way of stepping it was written under."""
-    own = [{key: group[key] for key in ("lr", "capturable")} for group in optimizer.param_groups]
+    keys = ("lr", "capturable", "weight_decay")  # as configured now
+    own = [{key: group[key] for key in keys} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, values in zip(optimizer.param_groups, own, strict=True):
         group.update(values)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from codec.training.data import Clip
+from codec.training.loss import MS_SSIM_SCALE, distortion_of
 from codec.video_codec import FrameCoder, VideoCodec
 
 QUALITIES = (8, 24, 40, 56)
@@ -30,13 +31,19 @@ def middle_square(clip: Clip, frames: int, size: int) -> Tensor:
 
 @torch.no_grad()
 def validate(
-    codec: VideoCodec, clips: list[Clip], frames: int = 8, size: int = 256
+    codec: VideoCodec,
+    clips: list[Clip],
+    frames: int = 8,
+    size: int = 256,
+    distortion: str = "mse",
 ) -> dict[str, float]:
     """bpp and PSNR (dB) of I and P frames at a few qualities, averaged over clips.
 
-    ``loss`` is the mean over qualities of (lambda * MSE + bpp) / sqrt(lambda): what checkpoints are
-    compared by.
+    ``loss`` is the mean over qualities and the two kinds of frames of
+    (lambda * distortion + bpp) / sqrt(lambda): what checkpoints are compared by. With ``ms-ssim``
+    for the distortion it is that of the training loss, and there is ``ms_ssim`` beside the PSNR.
     """
+    distorted = distortion_of(distortion)
     probe = evaluation_copy(codec)
     device = next(probe.parameters()).device
     result: dict[str, float] = {}
@@ -44,6 +51,7 @@ def validate(
     for quality in QUALITIES:
         rates: dict[str, list[float]] = {"I": [], "P": []}
         errors: dict[str, list[float]] = {"I": [], "P": []}
+        losses_of: dict[str, list[float]] = {"I": [], "P": []}
         motion: list[float] = []
         for clip in clips:
             video = middle_square(clip, frames, size).to(device)
@@ -55,6 +63,7 @@ def validate(
                 kind = "I" if t == 0 else "P"
                 rates[kind].append(sum(bits.values()) / side**2)
                 errors[kind].append(float((decoded - frame[None]).square().mean()))
+                losses_of[kind].append(float(distorted(decoded, frame[None])))
                 if t:
                     moved = bits.get("motion", 0.0) + bits.get("motion_hyper", 0.0)
                     motion.append(moved / side**2)
@@ -65,8 +74,10 @@ def validate(
                 decibels = -10 * torch.log10(torch.tensor(errors[kind]).clamp(min=1e-10))
                 result[f"q{quality}/{kind}/bpp"] = bpp
                 result[f"q{quality}/{kind}/psnr"] = float(decibels.mean())
-                mse = sum(errors[kind]) / len(errors[kind])
-                losses.append((weight * mse + bpp) / weight**0.5)
+                lost = sum(losses_of[kind]) / len(losses_of[kind])
+                if distortion == "ms-ssim":
+                    result[f"q{quality}/{kind}/ms_ssim"] = 1 - lost * MS_SSIM_SCALE
+                losses.append((weight * lost + bpp) / weight**0.5)
         if motion:
             result[f"q{quality}/P/bpp_motion"] = sum(motion) / len(motion)
     result["loss"] = sum(losses) / len(losses)

@@ -166,6 +166,13 @@ class ClipSampler:
             samples.append(x.flip(axes))
         return torch.stack(samples)
 
+    def check(self, name: str, frames: int, crop: int) -> None:
+        """Raise ConfigError where no clip serves a stage of this name."""
+        try:
+            self._able(frames, crop)
+        except ConfigError as error:
+            raise ConfigError(f"stage {name}: {error}") from None
+
     def _able(self, frames: int, crop: int) -> list[int]:
         """The clips with a shot that is long and large enough."""
         able = self._ables.get((frames, crop))

@@ -1,5 +1,6 @@
 """Clips from every kind of source, cut as the seed and the step say."""
 
+import os
 from fractions import Fraction
 from itertools import pairwise
 
@@ -38,6 +39,19 @@ def test_video_crops_are_the_readers_pixels(tmp_path):
     expected = torch.stack(frames[1:3])[..., 10:74, 20:84].clamp(0, 1)
     # Chroma is interpolated: only at the cut's edge is there another neighbour.
     assert torch.allclose(cut[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-6)
+
+
+def test_clips_that_look_alike_from_outside_are_two(tmp_path):
+    """Of one name, size and time: raw clips that were made together."""
+    for folder, kind in (("one", "pan"), ("two", "zoom")):
+        (tmp_path / folder).mkdir()
+        write_synthetic(kind, tmp_path / folder / "a.y4m", 101, 83, 4)
+        os.utime(tmp_path / folder / "a.y4m", (10**9, 10**9))
+    one, two = find_clips(data(tmp_path / "one", tmp_path / "two"), tmp_path / "cache")
+    assert not torch.equal(one.read(0, 4, 0, 0, 64), two.read(0, 4, 0, 0, 64))
+    (copy,) = find_clips(data(tmp_path / "two"), tmp_path / "cache")
+    assert torch.equal(copy.read(0, 4, 0, 0, 64), two.read(0, 4, 0, 0, 64))
+    assert len(list((tmp_path / "cache").glob("*.planes"))) == 2
 
 
 def test_ten_bit_and_444_are_cached_too(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from codec.config import load_experiment
 from codec.entropy.coders import RateModel
-from codec.errors import ConfigError, TrainingError
+from codec.errors import ConfigError, ModelError, TrainingError
 from codec.models import load
-from codec.training.checkpoint import save_checkpoint
+from codec.training.checkpoint import load_weights, save_checkpoint
 from codec.training.data import Batch
 from codec.training.run import TrainingRun
 from codec.video_codec import VideoCodec
@@ -138,6 +140,107 @@ def test_parameters_start_from_another_model(finished, cache, tmp_path):
 def test_a_folder_of_another_model_is_refused(finished, cache):
     with pytest.raises(ConfigError, match="another model"):
         TrainingRun(experiment(cache, "model.intra.latent=8"), finished)
+
+
+def test_a_run_from_before_a_key_goes_on(cache, tmp_path):
+    """A key that is missing from the folder's configuration is at its default."""
+    run = TrainingRun(experiment(cache), tmp_path)
+    run.train(stop_at=1)
+    described = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del described["model"]["intra"]["entropy"]["pass_width"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(described))
+    assert TrainingRun(experiment(cache), tmp_path).step == 1
+
+
+def test_a_finished_run_stays_as_it_is(finished, cache):
+    before = (finished / "model.safetensors").read_bytes()
+    TrainingRun(experiment(cache), finished).train()
+    assert (finished / "model.safetensors").read_bytes() == before
+    assert load(finished / "model.safetensors").card["validation"]["loss"] > 0
+
+
+def test_a_run_killed_before_its_export_validates_and_exports(finished, cache, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(finished, folder)
+    (folder / "model.safetensors").unlink()
+    TrainingRun(experiment(cache), folder).train()
+    card, whole = (load(f / "model.safetensors").card for f in (folder, finished))
+    assert card["validation"] == pytest.approx(whole["validation"])
+
+
+def test_a_run_that_is_going_on_keeps_its_configuration(cache, tmp_path, monkeypatch):
+    TrainingRun(experiment(cache), tmp_path).train(stop_at=1)
+    before = (tmp_path / "config.yaml").read_text()
+    monkeypatch.setattr("codec.training.log.take", refuse)
+    with pytest.raises(TrainingError, match="another process"):
+        TrainingRun(experiment(cache, "training.clip_norm=2"), tmp_path).train()
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def refuse(_):
+    raise TrainingError("another process is training in this folder")
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        ("{name: long, frames: 14, steps: 1}", "stage long: no clip has 14 frames"),
+        ("{name: wide, frames: 2, steps: 1, crop: 256}", "stage wide: no clip has 2 frames"),
+        ("{name: odd, frames: 2, steps: 1, crop: 72}", "stage odd: a crop of 72"),
+        ("{name: lone, frames: 1, train: [inter], steps: 1}", "frames: 1 is an I frame"),
+    ],
+)
+def test_a_stage_that_cannot_be_run_is_refused_at_the_start(cache, tmp_path, stage, says):
+    first = "{name: intra, train: [intra], frames: 1, steps: 1}"
+    with pytest.raises(ConfigError, match=says):
+        TrainingRun(experiment(cache, f"training.stages=[{first}, {stage}]"), tmp_path)
+
+
+def test_a_chain_of_another_batch_begins_anew(cache, tmp_path):
+    stage = "{name: chain, frames: 3, steps: 4, chain: 8, batch: %d}"
+    run = TrainingRun(experiment(cache, f"training.stages=[{stage % 2}]"), tmp_path)
+    run.train(stop_at=2)
+    assert TrainingRun(run.experiment, tmp_path).learner.carried
+    other = TrainingRun(experiment(cache, f"training.stages=[{stage % 3}]"), tmp_path)
+    assert other.learner.carried is None
+    other.train()
+    assert other.step == 4
+
+
+def test_weight_decay_is_the_configured_one_after_a_resume(cache, tmp_path):
+    TrainingRun(experiment(cache), tmp_path).train(stop_at=1)
+    run = TrainingRun(experiment(cache, "training.weight_decay=0.3"), tmp_path)
+    assert {group["weight_decay"] for group in run.optimizer.param_groups} == {0.3}
+
+
+def test_a_text_of_fresh_that_fits_nothing_is_refused(finished, cache, tmp_path):
+    init = f"training.init={finished / 'model.safetensors'}"
+    with pytest.raises(ModelError, match="hyper_encodr"):
+        TrainingRun(experiment(cache, init, "training.fresh=[hyper_encodr]"), tmp_path)
+
+
+def test_a_checkpoint_gives_what_the_exported_model_gives(cache, tmp_path):
+    """The average where there is one, and tables by quality moved to the child's lambdas."""
+    TrainingRun(experiment(cache, "training.ema=0.9"), tmp_path / "parent").train()
+    last = sorted((tmp_path / "parent" / "checkpoints").glob("step_*"))[-1]
+    settings = experiment(cache, "model.lambda_min=256", "model.lambda_max=16384")
+    one, other = VideoCodec(settings.model), VideoCodec(settings.model)
+    load_weights(last, one)
+    load_weights(tmp_path / "parent" / "model.safetensors", other)
+    for name, value in one.named_parameters():  # the model has half the precision
+        close = torch.allclose(value, other.get_parameter(name), rtol=2e-3, atol=1e-4)
+        assert close or name.endswith("quantiles"), name
+    moved = [name for name, _ in one.named_parameters() if name.endswith("log_gain")]
+    raw = load_file(last / "average.safetensors")
+    assert moved and not any(torch.equal(one.get_parameter(name), raw[name]) for name in moved)
+
+
+@pytest.mark.parametrize(
+    "key", ["log_every=0", "validate_every=0", "stages.0.batch=0", "threads=0"]
+)
+def test_values_out_of_range_are_refused(cache, key):
+    with pytest.raises(ConfigError, match=key.split("=")[0]):
+        experiment(cache, f"training.{key}")
 
 
 @pytest.mark.parametrize(
