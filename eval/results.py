@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from codec.errors import LgmcError
 from eval.conditions import Machine
-from eval.metrics import EXTRA_METRICS, METRICS, ms_ssim_db
+from eval.metrics import EXTRA_METRICS, METRICS, bits_per_pixel, ms_ssim_db
 
 FORMAT = "lgmc-rd/1"
 KNOWN_METRICS = (*METRICS, *EXTRA_METRICS)
@@ -328,16 +328,6 @@ def check_metric(metric: str) -> None:
     if metric not in KNOWN_METRICS:
         known = ", ".join(KNOWN_METRICS)
         raise ResultsError(f"there is no metric {metric!r}: choose from {known}")
-
-
-def bits_per_pixel(file_bytes: int, width: int, height: int, frames: int) -> float:
-    """Bits of a file over the luma pixels of all its frames."""
-    return 8.0 * file_bytes / (width * height * frames)
-
-
-def kilobits_per_second(file_bytes: int, frames: int, fps: Fraction) -> float:
-    """1000 bits a second at the video's own frame rate."""
-    return 8.0 * file_bytes * float(fps) / frames / 1000.0
 
 
 def save_results(results: RdResults, path: str | Path) -> None:

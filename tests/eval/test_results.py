@@ -9,6 +9,7 @@ import pytest
 
 from eval import conditions
 from eval.compare import compare
+from eval.metrics import bits_per_pixel, kilobits_per_second
 from eval.results import (
     Conditions,
     Failure,
@@ -17,8 +18,6 @@ from eval.results import (
     RdResults,
     ResultsError,
     SequenceInfo,
-    bits_per_pixel,
-    kilobits_per_second,
     load_results,
     save_csv,
     save_results,
