@@ -130,7 +130,9 @@ def encode(
     effort = Effort.of(effort)
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(source, frames, reader_options))
-        _check_not_itself(source, target)
+        _check_not_itself(source, target, "the stream")
+        if recon is not None:
+            _check_not_itself(source, recon, "the pictures of --recon")
         if rate is not None and rate.two_pass:
             _check_readable_twice(source)
         loaded = _loaded(model, device)
@@ -486,10 +488,10 @@ def _check_range(what: str, value: int, top: int) -> None:
         raise ConfigError(f"the {what} must be a whole number of 0..{top}, not {value!r}")
 
 
-def _check_not_itself(source: Any, target: str | os.PathLike) -> None:
+def _check_not_itself(source: Any, target: str | os.PathLike, what: str) -> None:
     if isinstance(source, (str, os.PathLike)) and os.path.exists(target):
         if os.path.exists(source) and os.path.samefile(source, target):
-            raise ConfigError(f"{target} is the input itself: give another name for the stream")
+            raise ConfigError(f"{target} is the input itself: give another name for {what}")
 
 
 def _reader(source: Any, frames: int | None, options: dict[str, Any]) -> VideoReader:

@@ -222,4 +222,7 @@ def test_input_is_not_overwritten(clip, model):
     before = clip.read_bytes()
     with pytest.raises(ConfigError, match="the input itself"):
         encode(clip, clip, model=model)
+    with pytest.raises(ConfigError, match="the input itself: give another name for the pictures"):
+        encode(clip, clip.with_suffix(".lgmc"), model=model, recon=clip)
+    assert not clip.with_suffix(".lgmc").exists()
     assert clip.read_bytes() == before
