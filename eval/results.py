@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
@@ -340,7 +341,7 @@ def load_results(path: str | Path) -> RdResults:
     text = _read(path)
     try:
         content = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ResultsError(f"{path} is not JSON ({exc}): give one that lgmc eval wrote") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ResultsError(
@@ -351,6 +352,8 @@ def load_results(path: str | Path) -> RdResults:
         return RdResults.model_validate(content)
     except ValidationError as exc:
         raise ResultsError(f"{path} is not a valid result file: {first_complaint(exc)}") from None
+    except OverflowError as exc:
+        raise ResultsError(f"{path} is not a valid result file: {exc}") from None
 
 
 _COSTS = (
@@ -384,7 +387,7 @@ def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:
             row.update(info.model_dump(exclude={"name"}))
             row.update(measured=point.measured)
             if point.arguments is not None:
-                row["arguments"] = " ".join(point.arguments)
+                row["arguments"] = shlex.join(point.arguments)
             row.update(shared)
             if point.machine is not None:
                 row.update({name: point.machine.get(name) for name in ("cpu", "cores")})
@@ -404,7 +407,7 @@ def _shared(results: RdResults) -> dict[str, Any]:
         "cores": conditions.machine.get("cores"),
         "versions": " ".join(f"{k}={v}" for k, v in conditions.versions.items()),
         "identity": " ".join(f"{k}={v}" for k, v in conditions.codec.items()),
-        "command": " ".join(conditions.command),
+        "command": shlex.join(conditions.command),
     }
 
 
@@ -417,17 +420,23 @@ def save_csv(results: Iterable[RdResults], path: str | Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a file at once or not at all. Raises ResultsError where it cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file at once or not at all. Raises ResultsError where it cannot be written."""
     path = Path(path)
-    temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as exc:
-        if temporary is not None:
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:  # an interrupt too leaves nothing behind
             Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as exc:
         reason = exc.strerror or exc
         raise ResultsError(f"{path} cannot be written ({reason}): choose another folder") from exc
 

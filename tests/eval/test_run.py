@@ -267,6 +267,47 @@ def test_the_plot_has_a_panel_per_sequence_and_the_average(done, tmp_path):
         plot_rd(results, tmp_path / "none" / "rd.png")
 
 
+def test_without_an_average_there_is_no_panel_of_it(done, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    (one, _), counted = done[0].results, []
+    points = [
+        point.model_copy(update={"metrics": {**point.metrics, "psnr_y": None}})
+        if point.sequence == name
+        else point
+        for name in ("zoom",)
+        for point in one.points
+    ]
+    infos = [*one.sequences, one.sequences[0].model_copy(update={"name": "still"})]
+    more = [p.model_copy(update={"sequence": "still"}) for p in points if p.sequence == "pan"]
+    lacking = one.model_copy(update={"sequences": infos, "points": [*points, *more]})
+    plain = Figure.subplots
+
+    def subplots(self, rows, columns, **options):
+        counted.append(rows * columns)
+        return plain(self, rows, columns, **options)
+
+    monkeypatch.setattr(Figure, "subplots", subplots)
+    plot_rd([lacking], tmp_path / "rd.png", metric="psnr_y")
+    assert counted == [2]  # pan and still
+
+
+def test_a_plot_is_written_whole_or_not_at_all(done, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    (tmp_path / "rd.png").write_text("before")
+
+    def half(self, target, **options):
+        if isinstance(target, Path):
+            target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(KeyboardInterrupt):
+        plot_rd(done[0].results, tmp_path / "rd.png")
+    assert (tmp_path / "rd.png").read_text() == "before"
+
+
 def test_the_average_is_level_by_level_over_whole_sets(done):
     results = done[0].results[0]
     average = average_curve(results, "psnr_rgb")
