@@ -87,7 +87,11 @@ class RayPool:
     measures_here = False
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads
+        self._threads = threads
+
+    def threads(self, machine: Machine) -> int:
+        """Those that were asked for, else all cores of the machine."""
+        return self._threads or int(machine["cores"])
 
     def prepare(self, tasks: list[PointTask]) -> list[Machine]:
         """The kinds of machines in the cluster, after a look at each machine.
@@ -156,7 +160,7 @@ class RayPool:
                     idle.remove(node)
                     task, order = found
                     options = {"num_cpus": node.cores, "scheduling_strategy": node.affinity()}
-                    running[self._submit(order, self.threads or 0, options)] = task, node
+                    running[self._submit(order, self._threads or 0, options)] = task, node
             if not running:
                 for task, _ in waiting:
                     yield task, _failure(task, "no worker is left that could measure it"), None

@@ -8,6 +8,7 @@ from typing import Any
 
 from codec.errors import LgmcError
 from eval.bdrate import MIN_OVERLAP, BdDelta, bd_delta
+from eval.metrics import EXTRA_METRICS
 from eval.results import RdResults, ResultsError, SequenceInfo, check_metric
 from eval.testsets.classes import classes_of
 
@@ -170,12 +171,20 @@ def compare(
     return comparison
 
 
+def same_frames(info: SequenceInfo, other: SequenceInfo) -> bool:
+    """Whether two sequences of one name may be of the same frames: by digest, else by size."""
+    fields = ("digest",) if _both_known(info, other) else ("width", "height", "frames")
+    pairs = [(getattr(info, name), getattr(other, name)) for name in fields]  # 30 may be 30000/1001
+    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def _both_known(info: SequenceInfo, other: SequenceInfo) -> bool:
+    return info.digest is not None and other.digest is not None
+
+
 def _same_video(info: SequenceInfo, other: SequenceInfo) -> bool:
     """Whether the digests say so; False where one is unknown. Raises ResultsError where not."""
-    known = info.digest is not None and other.digest is not None
-    fields = ("digest",) if known else ("width", "height", "frames")  # 30 may be 30000/1001
-    pairs = [(getattr(info, name), getattr(other, name)) for name in fields]
-    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+    if not same_frames(info, other):
         counts = " and ".join(
             "?" if frames is None else str(frames) for frames in (info.frames, other.frames)
         )
@@ -183,7 +192,7 @@ def _same_video(info: SequenceInfo, other: SequenceInfo) -> bool:
             f"{info.name} is not the same video in both files ({counts}"
             " frames, or other pixels, size, rate or matrix): measure both on the same frames"
         )
-    return known
+    return _both_known(info, other)
 
 
 def _curve(results: RdResults, sequence: str, metric: str) -> list[tuple[float, float]]:
@@ -191,11 +200,20 @@ def _curve(results: RdResults, sequence: str, metric: str) -> list[tuple[float, 
     if not curve and results.points_of(sequence):
         if results.imported is not None:
             raise ResultsError(f"{results.codec} was imported without {metric}: choose another")
+        if metric in EXTRA_METRICS and not _was_measured(results, sequence, metric):
+            raise ResultsError(
+                f"{metric} of {results.codec} was not measured on all points: measure it with "
+                f"`lgmc eval --metrics {metric.partition('_')[0]}`"
+            )
         raise ResultsError(
             f"{metric} does not apply to this video (Y, U, V: not for RGB; MS-SSIM: "
-            "sides above 160 pixels)"
+            "sides above 160 pixels; XPSNR: 2026 pixels or more)"
         )
     return curve
+
+
+def _was_measured(results: RdResults, sequence: str, metric: str) -> bool:
+    return all(metric in point.metrics for point in results.points_of(sequence))
 
 
 def _notes(anchor: RdResults, test: RdResults, shared: int) -> list[str]:

@@ -91,7 +91,10 @@ def code_digest(*modules: str, without: tuple[str, ...] = ()) -> str:
 
 def command_line() -> list[str]:
     """The words of the running command, the program without its folder."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":  # python -m lgmc
+        program = program.parent
+    return [program.name, *sys.argv[1:]]
 
 
 def peak_memory_mib(pid: int | None = None) -> float | None:

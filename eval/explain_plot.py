@@ -8,10 +8,14 @@ import numpy as np
 
 from codec.drawing import colour_wheel, flow_colours
 from eval.explain import Explanation
+from eval.plot import save_figure
 
 
 def draw(explanation: Explanation, folder: Path) -> list[Path]:
-    """Write ``explain.png`` and one PNG a panel into ``folder``; returns the files."""
+    """Write ``explain.png`` and one PNG a panel into ``folder``; returns the files.
+
+    Raises ResultsError where one cannot be written.
+    """
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,12 +31,12 @@ def draw(explanation: Explanation, folder: Path) -> list[Path]:
         single = Figure(figsize=(7, 7 * height / width + 0.6), layout="constrained")
         _show(single, single.subplots(), title, kind, content)
         files.append(folder / f"{name}.png")
-        single.savefig(files[-1], dpi=110)
+        save_figure(single, files[-1], dpi=110)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.suptitle(f"frame {explanation.number}", fontsize=13)
     files.insert(0, folder / "explain.png")
-    figure.savefig(files[0], dpi=80)
+    save_figure(figure, files[0], dpi=80)
     return files
 
 

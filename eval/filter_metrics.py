@@ -7,6 +7,7 @@ are cut apart there: nothing is stored, and no two streams can slip against each
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -168,10 +169,17 @@ def read_vmaf(text: str) -> dict[str, list[float | None]]:
 
 
 def read_xpsnr(text: str) -> dict[str, list[float | None]]:
-    """XPSNR per frame and plane in dB, at most ``PSNR_CAP``, from the filter's log."""
+    """XPSNR per frame and plane in dB, at most ``PSNR_CAP``, from the filter's log.
+
+    None where that says NaN.
+    """
     rows = re.findall(r"^n: .*XPSNR y: (\S+) .*XPSNR u: (\S+) .*XPSNR v: (\S+)$", text, re.M)
     columns = zip(*rows, strict=True) if rows else ((), (), ())
     return {
-        name: [min(PSNR_CAP, float(value)) for value in column]
+        name: [_capped(float(value)) for value in column]
         for name, column in zip(GIVES["xpsnr"], columns, strict=True)
     }
+
+
+def _capped(value: float) -> float | None:
+    return None if math.isnan(value) else min(PSNR_CAP, value)

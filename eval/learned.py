@@ -74,6 +74,8 @@ class Model:
 
         Raises ConfigError for a quality out of range, LgmcError for what the codec refuses.
         """
+        import torch
+
         from codec.session import encode
 
         if not 0 <= level <= MAX_QUALITY:
@@ -98,6 +100,7 @@ class Model:
         words = f"lgmc encode {sequence.path.name} {target.name} --model {self._model.name}"
         words += f" --effort {self.effort}" if self.effort else ""
         words += f" --quality {level} --intra-period {self.intra_period} --frames {sequence.frames}"
+        words += f" --threads {torch.get_num_threads()}"
         return Encoded(
             seconds,
             stamps[0] - start if stamps else None,

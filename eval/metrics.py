@@ -1,12 +1,13 @@
-"""Distortion metrics, one function each, used for every codec alike.
+"""Rate and distortion, one function each, used for every codec alike.
 
-All of them compare the integer planes that were read with the integer planes that a decoder wrote,
+The metrics compare the integer planes that were read with the integer planes that a decoder wrote,
 frame by frame; a sequence's figure is the mean of its frames' figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,16 @@ METRICS = ("psnr_y", "psnr_u", "psnr_v", "psnr_yuv611", "psnr_yuv411", "psnr_rgb
 
 EXTRA_METRICS = ("vmaf", "xpsnr_y", "xpsnr_u", "xpsnr_v")
 """What is measured when asked for, by ``eval.filter_metrics``."""
+
+
+def bits_per_pixel(file_bytes: int, width: int, height: int, frames: int) -> float:
+    """Bits of a file over the luma pixels of all its frames."""
+    return 8.0 * file_bytes / (width * height * frames)
+
+
+def kilobits_per_second(file_bytes: int, frames: int, fps: Fraction) -> float:
+    """1000 bits a second at the video's own frame rate."""
+    return 8.0 * file_bytes * float(fps) / frames / 1000.0
 
 
 def mse_plane(reference: np.ndarray, decoded: np.ndarray) -> float:

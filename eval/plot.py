@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from eval.conditions import code_digest
 from eval.published import PublishedCurve
-from eval.results import RdResults, ResultsError
+from eval.results import RdResults, ResultsError, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LABELS = {
     "psnr_y": "PSNR Y (dB)",
@@ -30,6 +32,12 @@ LABELS = {
     "xpsnr_u": "XPSNR U (dB)",
     "xpsnr_v": "XPSNR V (dB)",
 }
+
+
+def unit_of(metric: str) -> str:
+    """What a figure of a curve is in: "dB", nothing for VMAF's points."""
+    return "" if metric == "vmaf" else "dB"
+
 
 PLOTTED = ("psnr_rgb", "psnr_yuv611", "ms_ssim", "vmaf", "xpsnr_y")
 """The metrics that an evaluation draws."""
@@ -97,7 +105,10 @@ def plot_rd(
     panels = [name for name in names if any(one.curve(name, metric) for one in results)]
     if not panels:
         raise ResultsError(f"nothing to plot: no point has {metric}")
-    count = len(panels) + (len(panels) > 1)
+    # A codec without this metric on all of its sequences has no average.
+    averages = [average_curve(one, metric) for one in results] if len(panels) > 1 else []
+    averaged = any(averages)
+    count = len(panels) + averaged
     columns = count if count <= 3 else 2 if count == 4 else 3
     rows = math.ceil(count / columns)
     # constrained layout: titles, the legend below and the conditions get their own room
@@ -107,8 +118,8 @@ def plot_rd(
         _panel(axis, [one.curve(name, metric) for one in results])
         axis.set_title(name, fontsize=11)
     used = len(panels)
-    if used > 1:
-        _panel(axes[used], [average_curve(one, metric) for one in results])
+    if averaged:
+        _panel(axes[used], averages)
         axes[used].set_title(f"average of {used} sequences", fontsize=11, fontweight="bold")
         used += 1
     if quoted:
@@ -216,11 +227,16 @@ def _save(figure, target: Path) -> list[Path]:
     written = []
     for suffix in (".png", ".svg"):
         path = stem.with_name(stem.name + suffix)
-        try:
-            figure.savefig(path, dpi=150)
-        except OSError as exc:
-            raise ResultsError(
-                f"{path} cannot be written ({exc.strerror or exc}): choose another folder"
-            ) from exc
+        save_figure(figure, path, dpi=150)
         written.append(path)
     return written
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure in the format of the path's suffix, at once or not at all.
+
+    Raises ResultsError where it cannot be written.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, dpi=dpi, format=path.suffix[1:])
+    write_bytes(path, content.getvalue())

@@ -20,16 +20,18 @@ from eval.anchors.program import ffmpeg_version
 from eval.codec_under_test import CodecUnderTest, DecodeNotes, FrameClock, frames_per_second
 from eval.conditions import Machine
 from eval.filter_metrics import FilterMetrics
-from eval.metrics import average, measure
-from eval.results import (
-    FORMAT,
-    Failure,
-    PerFrame,
-    RdPoint,
-    bits_per_pixel,
-    kilobits_per_second,
-)
+from eval.metrics import average, bits_per_pixel, kilobits_per_second, measure
+from eval.results import FORMAT, Failure, PerFrame, RdPoint
 from eval.sequences import Sequence
+
+MEASURERS = (
+    "eval.codec_under_test",
+    "eval.metrics",
+    "eval.point",
+    "eval.sequences",
+    "codec.video",
+)
+"""Modules whose sources measure a point of any codec."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +50,38 @@ class PointTask:
 
     def decided_by(self) -> dict[str, Any]:
         """Everything that decides the point but the machine, as it is in this process."""
+        identity = self.codec.identity()
+        runner = "eval.learned" if is_model(identity) else "eval.anchors"
         parts: dict[str, Any] = {
             "format": FORMAT,
             "input": self.sequence.digest,
-            "codec": self.codec.identity(),
+            "codec": identity,
             "level": self.level,
             "intra_period": self.intra_period,
-            "measured_by": conditions.code_digest("eval.metrics", "codec.video"),
+            "measured_by": conditions.code_digest(runner, *MEASURERS),
             "versions": conditions.versions(),
         }
         if self.metrics:  # not otherwise: what was measured without them stays valid
             filters = (*sorted(self.metrics), ffmpeg_version(find_ffmpeg()))
-            parts["filters"] = [*filters, conditions.code_digest("eval.filter_metrics")]
+            measurers = ("eval.filter_metrics", "eval.anchors.pixels", "eval.anchors.program")
+            parts["filters"] = [*filters, conditions.code_digest(*measurers)]
         return parts
 
 
-def place(machine: Machine, identity: dict[str, str]) -> list[str | int | float | None]:
-    """What of a machine decides a codec's times, and so belongs to a cached point's key."""
+def place(
+    machine: Machine, identity: dict[str, str], threads: int | None = None
+) -> list[str | int | float | None]:
+    """What of a machine decides a codec's times, and so belongs to a cached point's key.
+
+    threads: those of a model; None for an anchor, which says itself how many it runs.
+    """
     names = ("cpu", "cores", "gpu") if on_gpu(identity) else ("cpu", "cores")
-    return [machine[name] for name in names]
+    return [*(machine[name] for name in names), *([] if threads is None else [threads])]
+
+
+def is_model(identity: dict[str, str]) -> bool:
+    """Whether a codec of that identity is one of our models and not an anchor."""
+    return "anchor" not in identity
 
 
 def on_gpu(identity: dict[str, str]) -> bool:

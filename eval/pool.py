@@ -31,10 +31,14 @@ class Pool(Protocol):
         """
         ...
 
+    def threads(self, machine: Machine) -> int:
+        """How many a model runs with on that machine."""
+        ...
+
     def run(self, tasks: list[PointTask], *, alone: bool) -> Iterator[Outcome]:
         """Every task once, as it is done.
 
-        alone: one at a time on a machine, with all of its threads; else as many as it has cores.
+        alone: one at a time on a machine, with ``threads``; else as many as it has cores.
         Closed before its end, it stops what runs.
         """
         ...
@@ -54,6 +58,12 @@ class LocalPool:
     def prepare(self, tasks: list[PointTask]) -> list[Machine]:
         """This machine."""
         return [conditions.machine()]
+
+    def threads(self, machine: Machine) -> int:
+        """As many as torch has in this process."""
+        import torch
+
+        return torch.get_num_threads()
 
     def run(self, tasks: list[PointTask], *, alone: bool) -> Iterator[Outcome]:
         """As ``Pool.run``; tasks that run alone do so in the thread that asks for them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
@@ -20,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from codec.errors import LgmcError
 from eval.conditions import Machine
-from eval.metrics import EXTRA_METRICS, METRICS, ms_ssim_db
+from eval.metrics import EXTRA_METRICS, METRICS, bits_per_pixel, ms_ssim_db
 
 FORMAT = "lgmc-rd/1"
 KNOWN_METRICS = (*METRICS, *EXTRA_METRICS)
@@ -330,16 +331,6 @@ def check_metric(metric: str) -> None:
         raise ResultsError(f"there is no metric {metric!r}: choose from {known}")
 
 
-def bits_per_pixel(file_bytes: int, width: int, height: int, frames: int) -> float:
-    """Bits of a file over the luma pixels of all its frames."""
-    return 8.0 * file_bytes / (width * height * frames)
-
-
-def kilobits_per_second(file_bytes: int, frames: int, fps: Fraction) -> float:
-    """1000 bits a second at the video's own frame rate."""
-    return 8.0 * file_bytes * float(fps) / frames / 1000.0
-
-
 def save_results(results: RdResults, path: str | Path) -> None:
     """Write one codec's results as JSON."""
     write_text(path, json.dumps(results.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
@@ -350,7 +341,7 @@ def load_results(path: str | Path) -> RdResults:
     text = _read(path)
     try:
         content = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ResultsError(f"{path} is not JSON ({exc}): give one that lgmc eval wrote") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ResultsError(
@@ -361,6 +352,8 @@ def load_results(path: str | Path) -> RdResults:
         return RdResults.model_validate(content)
     except ValidationError as exc:
         raise ResultsError(f"{path} is not a valid result file: {first_complaint(exc)}") from None
+    except OverflowError as exc:
+        raise ResultsError(f"{path} is not a valid result file: {exc}") from None
 
 
 _COSTS = (
@@ -394,7 +387,7 @@ def table(results: Iterable[RdResults]) -> list[dict[str, Any]]:
             row.update(info.model_dump(exclude={"name"}))
             row.update(measured=point.measured)
             if point.arguments is not None:
-                row["arguments"] = " ".join(point.arguments)
+                row["arguments"] = shlex.join(point.arguments)
             row.update(shared)
             if point.machine is not None:
                 row.update({name: point.machine.get(name) for name in ("cpu", "cores")})
@@ -414,7 +407,7 @@ def _shared(results: RdResults) -> dict[str, Any]:
         "cores": conditions.machine.get("cores"),
         "versions": " ".join(f"{k}={v}" for k, v in conditions.versions.items()),
         "identity": " ".join(f"{k}={v}" for k, v in conditions.codec.items()),
-        "command": " ".join(conditions.command),
+        "command": shlex.join(conditions.command),
     }
 
 
@@ -427,17 +420,23 @@ def save_csv(results: Iterable[RdResults], path: str | Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a file at once or not at all. Raises ResultsError where it cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file at once or not at all. Raises ResultsError where it cannot be written."""
     path = Path(path)
-    temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as exc:
-        if temporary is not None:
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:  # an interrupt too leaves nothing behind
             Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as exc:
         reason = exc.strerror or exc
         raise ResultsError(f"{path} cannot be written ({reason}): choose another folder") from exc
 

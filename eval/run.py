@@ -23,13 +23,14 @@ from eval.anchors import AV1_QPS, make_anchor
 from eval.bdrate import BD_METRICS
 from eval.cache import PointCache
 from eval.codec_under_test import CodecUnderTest
-from eval.compare import Comparison, compare
+from eval.compare import Comparison, compare, same_frames
 from eval.conditions import Machine
 from eval.drawn import Drawn
 from eval.filter_metrics import check_filters
-from eval.point import PointTask, place
+from eval.point import PointTask, is_model, place
 from eval.pool import LocalPool, Outcome, Pool
 from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
+from eval.report.folder import SUMMARY, load_folder
 from eval.results import (
     Conditions,
     Failure,
@@ -88,14 +89,15 @@ def evaluate(
     quantizers 0..63 of SVT-AV1 and libaom, whose scale is another. frames: the first so many of
     each clip, None for all. force: measure anew what is cached. reader_options: how raw files are
     read. pool: who measures, as many of the anchors' points at once as there are cores when None;
-    models run alone, after them, with all threads. published: names of figures to draw beside
+    models run after them, one point at a time. published: names of figures to draw beside
     ours, as ``eval.published`` has them. metrics: "vmaf", "xpsnr", besides what is always measured.
     report: given a line per point.
 
-    Writes CODEC.json per codec, points.csv, bdrate.json, rd_METRIC.png and .svg, and points/ (the
-    cache). Raises LgmcError for what stops the whole: no sequence, an unknown anchor or model, a
-    folder that cannot be written. A failure of one point ends up in its codec's results,
-    and so does a clip that cannot be read, where others can.
+    Writes CODEC.json per codec and points/ (the cache); of these and of the result files that
+    ``out`` held before also points.csv, bdrate.json, rd_METRIC.png and .svg. Raises LgmcError for
+    what stops the whole: no sequence, an unknown anchor or model, a model given twice, a folder
+    that cannot be written. A failure of one point ends up in its codec's results, and so does a
+    clip that cannot be read, where others can.
     """
     if not models and not anchors:
         raise ConfigError("nothing to evaluate: give a model or an anchor")
@@ -107,15 +109,15 @@ def evaluate(
     quoted = [load_published(name) for name in published]
     if metrics:
         check_filters(metrics, find_ffmpeg())
-    out = Path(out)
-    cache = PointCache(_made(out / "points"))
+    pool = pool or LocalPool()
+    anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
+    model_codecs = _models(models, tried, intra_period, device, pool.measures_here)
     unreadable: dict[str, str] = {}
     if not isinstance(sequences, list):
         options = reader_options or {}
         sequences = find_sequences(sequences, frames=frames, unreadable=unreadable, **options)
-    pool = pool or LocalPool()
-    anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
-    model_codecs = _models(models, tried, intra_period, device, pool.measures_here)
+    out = Path(out)
+    cache = PointCache(_made(out / "points"))
     model_tasks = [
         PointTask(codec, s, level, intra_period, metrics)
         for codec in model_codecs
@@ -146,7 +148,10 @@ def evaluate(
         for codec in codecs
     ]
     evaluation = Evaluation(results, _comparisons(results, len(model_codecs)))
-    evaluation.files = _write(evaluation, out, quoted)
+    for one in results:
+        evaluation.files.append(out / f"{one.codec}.json")
+        save_results(one, evaluation.files[-1])
+    evaluation.files += _summaries(_with_earlier(results, out, report), out, quoted)
     return evaluation
 
 
@@ -195,6 +200,7 @@ def _models(
     for codec in codecs:
         if names.count(codec.name) > 1:  # two trainings of one configuration
             codec.name = f"{codec.name}-{codec.identity()['weights'][:8]}"
+    _check_different(tuple(codec.name for codec in codecs), "model")
     return codecs
 
 
@@ -214,7 +220,7 @@ def _points(
     left, keys = [], {}
     for task in tasks:
         keys[task] = task.decided_by()
-        found = None if force else _cached(task, keys[task], machines, cache)
+        found = None if force else _cached(task, keys[task], machines, pool, cache)
         if found is None:
             left.append(task)
         else:
@@ -222,20 +228,26 @@ def _points(
     with closing(pool.run(left, alone=alone)) as outcomes:
         for task, point, machine in outcomes:
             if isinstance(point, RdPoint):
-                cache.store({**keys[task], "machine": place(machine, keys[task]["codec"])}, point)
+                cache.store(_placed(keys[task], machine, pool), point)
             yield task, point, machine
 
 
 def _cached(
-    task: PointTask, key: dict[str, Any], machines: list[Machine], cache: PointCache
+    task: PointTask, key: dict[str, Any], machines: list[Machine], pool: Pool, cache: PointCache
 ) -> tuple[RdPoint, Machine] | None:
     """The point as one of the machines measured it before."""
     for machine in machines:
-        point = cache.load({**key, "machine": place(machine, key["codec"])})
+        point = cache.load(_placed(key, machine, pool))
         if point is not None:
             # the clip may go by another name now: the cache knows it by its pixels
             return point.model_copy(update={"sequence": task.sequence.name}), machine
     return None
+
+
+def _placed(key: dict[str, Any], machine: Machine, pool: Pool) -> dict[str, Any]:
+    """The whole key of a point: what decides it, and what its times."""
+    threads = pool.threads(machine) if is_model(key["codec"]) else None
+    return {**key, "machine": place(machine, key["codec"], threads)}
 
 
 def _line(codec: CodecUnderTest, point: RdPoint | Failure) -> str:
@@ -336,44 +348,81 @@ def _info(sequence: Sequence) -> SequenceInfo:
 
 
 def _comparisons(results: list[RdResults], models: int) -> list[Comparison]:
-    """Every model against every anchor, by every BD metric that some sequence has."""
-    comparisons = []
-    for anchor in results[models:]:
-        for model in results[:models]:
-            for metric in BD_METRICS:
-                if any(
-                    one.curve(info.name, metric)
-                    for one in (anchor, model)
-                    for info in one.sequences
-                ):
-                    comparisons.append(compare(anchor, model, metric))
-    return comparisons
+    """Every model, the first so many, against every anchor, by every metric that one of them has.
+
+    Results that share no sequence are not compared.
+    """
+    return [
+        compare(anchor, model, metric)
+        for anchor in results[models:]
+        for model in results[:models]
+        if any(anchor.sequence(info.name) for info in model.sequences)
+        for metric in BD_METRICS
+        if any(one.curve(i.name, metric) for one in (anchor, model) for i in one.sequences)
+    ]
 
 
-def _write(
-    evaluation: Evaluation, out: Path, quoted: list[PublishedTable | PublishedCurves]
+def _with_earlier(
+    results: list[RdResults], out: Path, report: Callable[[str], None]
+) -> list[RdResults]:
+    """The results and, after them, those of other codecs that an earlier run left in the folder.
+
+    Left out, and reported, is what cannot be read and what is of other frames under the same name.
+    """
+    together, names = list(results), {one.codec for one in results}
+    loaded, _, problems = load_folder(out, without=[f"{name}.json" for name in names])
+    for problem in problems:
+        report(problem)
+    for file, one in loaded.items():
+        if one.codec in names:
+            continue
+        if clash := _of_other_frames(one, together):
+            report(f"{file} is of other frames of {clash}: it is not in points.csv and the plots")
+        else:
+            together.append(one)
+            names.add(one.codec)
+    return together
+
+
+def _of_other_frames(results: RdResults, others: list[RdResults]) -> str | None:
+    """The first sequence that goes by the name of another video in the others."""
+    for info in results.sequences:
+        for other in others:
+            same = other.sequence(info.name)
+            if same is not None and not same_frames(info, same):
+                return info.name
+    return None
+
+
+def _summaries(
+    results: list[RdResults], out: Path, quoted: list[PublishedTable | PublishedCurves]
 ) -> list[Path]:
+    """Table, comparisons and plots of all results; those that nothing is left for are removed."""
     from eval.plot import PLOTTED, plot_rd, rd_digest
 
-    files = []
-    for one in evaluation.results:
-        files.append(out / f"{one.codec}.json")
-        save_results(one, files[-1])
-    files.append(out / "points.csv")
-    save_csv(evaluation.results, files[-1])
-    if evaluation.comparisons:
-        files.append(out / "bdrate.json")
+    files = [out / "points.csv"]
+    save_csv(results, files[0])
+    models = [one for one in results if one.parameter == "quality"]
+    others = [one for one in results if one.parameter != "quality"]
+    comparisons = _comparisons([*models, *others], len(models))
+    if comparisons:
+        files.append(out / SUMMARY)
         content = {
-            "conditions": evaluation.results[0].conditions.model_dump(mode="json"),
-            "comparisons": [one.to_json() for one in evaluation.comparisons],
+            "conditions": results[0].conditions.model_dump(mode="json"),
+            "comparisons": [one.to_json() for one in comparisons],
         }
         write_text(files[-1], json.dumps(content, indent=1, allow_nan=False) + "\n")
-    drawn, results = Drawn(out, out / "points" / "drawn"), evaluation.results
+    else:
+        (out / SUMMARY).unlink(missing_ok=True)
+    drawn = Drawn(out, out / "points" / "drawn")
     for metric in PLOTTED:
+        name, beside = f"rd_{metric}", _curves_of(quoted, metric)
         if any(one.curve(i.name, metric) for one in results for i in one.sequences):
-            name, beside = f"rd_{metric}", _curves_of(quoted, metric)
             draw = partial(plot_rd, results, out / name, metric=metric, quoted=beside)
             files += drawn.files(name, rd_digest(results, metric, beside), draw)
+        else:
+            for suffix in (".png", ".svg"):
+                (out / f"{name}{suffix}").unlink(missing_ok=True)
     return files
 
 

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from codec.errors import ConfigError
 from codec.training.history import History
-from eval.plot import COLOURS
+from eval.plot import COLOURS, save_figure
 from eval.runs import short_names
 
 _WINDOW = 15  # lines of the log that a smooth curve averages over, at most
@@ -23,7 +23,8 @@ def plot_runs(histories: Sequence[History], target: Path) -> None:
     losses of their own, so the axis is logarithmic. Below, where there is any, validation.
 
     Raises:
-        ConfigError: another ending, a file that cannot be written, or runs without a line to draw.
+        ConfigError: another ending, or runs without a line to draw.
+        ResultsError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -53,10 +54,7 @@ def plot_runs(histories: Sequence[History], target: Path) -> None:
             axis.spines[side].set_visible(False)
         _plain_ticks(axis)
     figure.legend(loc="outside lower center", ncols=min(4, len(names)), frameon=False)
-    try:
-        figure.savefig(target, dpi=120)
-    except OSError as error:
-        raise ConfigError(f"{target}: cannot be written ({error.strerror or error})") from None
+    save_figure(figure, target, dpi=120)
 
 
 def _training(axis, history: History, colour: str, style: str, name: str) -> None:

@@ -101,11 +101,10 @@ def find_sequences(
     """
     if frames is not None and frames < 1:
         raise ConfigError(f"the number of frames must be at least 1, not {frames}")
-    options = {name: value for name, value in reader_options.items() if value is not None}
     found, first = [], None
     for place, name in find_clips(Path(path)):
         try:
-            found.append(_sequence(place, name, frames, {**_prepared_rate(place), **options}))
+            found.append(read_sequence(place, name, frames, **reader_options))
         except VideoError as exc:
             if unreadable is None:
                 raise
@@ -143,17 +142,18 @@ def clip_paths(path: Path) -> list[Path]:
     places = [
         entry
         for entry in entries
-        if (entry.is_dir() and _holds_images(entry))
+        if (entry.is_dir() and holds_images(entry))
         or (entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES)
     ]
-    if not places and _holds_images(path):
+    if not places and holds_images(path):
         return [path]
     if not places:
         raise VideoError(f"{path} holds no video files and no pictures: give a folder of clips")
     return places
 
 
-def _holds_images(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
+    """Whether pictures lie directly in a folder."""
     from codec.video.images import SUFFIXES
 
     return any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
@@ -168,9 +168,17 @@ def _unique_names(places: list[Path]) -> list[str]:
     ]
 
 
-def _sequence(path: Path, name: str, frames: int | None, options: dict[str, Any]) -> Sequence:
+def read_sequence(
+    path: Path, name: str, frames: int | None = None, **reader_options: Any
+) -> Sequence:
+    """One of ``clip_paths`` as a sequence of that name, options as for ``find_sequences``.
+
+    Raises VideoError where it cannot be read or has no frames.
+    """
     from codec.video.reader import open_reader
 
+    given = {option: value for option, value in reader_options.items() if value is not None}
+    options = {**_prepared_rate(path), **given}
     with open_reader(path, frames=frames, **options) as reader:
         video_format = reader.format
         digest = FrameDigest(video_format)

@@ -5,9 +5,11 @@ Everything that another person would need to get the same numbers, in the order 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from codec.effort import Effort
+from eval.anchors import ANCHORS, REFERENCES
 from eval.bdrate import METHOD
 from eval.results import RdResults, SequenceInfo
 
@@ -68,7 +70,16 @@ def _identity(one: RdResults) -> str:
         )
     options = codec.pop("options", None)
     rest = ", ".join(f"{name} {value}" for name, value in codec.items() if name != "anchor")
-    return ", ".join(part for part in (rest, f"`{options}`" if options else "") if part) or _UNKNOWN
+    parts = (_delay(codec.get("anchor")), rest, f"`{options}`" if options else "")
+    return ", ".join(part for part in parts if part) or _UNKNOWN
+
+
+def _delay(anchor: str | None) -> str:
+    """How far an anchor looks ahead; empty for one that is not of the table."""
+    kind = ANCHORS.get(anchor) or REFERENCES.get(anchor)
+    if kind is None:
+        return ""
+    return "low delay" if kind.low_delay else "random access: coding waits for later frames"
 
 
 def _period(one: RdResults) -> str:
@@ -135,7 +146,7 @@ def _machine(results: Sequence[RdResults]) -> list[str]:
         lines.append(f"- {one.codec}: {when}, written {one.conditions.date}; {machine}")
         versions = ", ".join(f"{k} {v}" for k, v in one.conditions.versions.items())
         lines.append(f"  - {versions}")
-        lines.append(f"  - `{' '.join(one.conditions.command)}`")
+        lines.append(f"  - `{shlex.join(one.conditions.command)}`")
     return lines
 
 

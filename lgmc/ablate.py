@@ -4,7 +4,8 @@ lgmc ablate configs/ablation/lite_local.yaml configs/ablation/lite_*.yaml --budg
     --data clips --sequences other-clips --out runs/ablation
 
 The first config is what the others are compared with. Run again, it goes on where it stopped.
-Under torchrun the jobs are shared out among its processes.
+Under torchrun the jobs are shared out among its processes, each with a GPU of its own where
+training.device is cuda, and the first prints the table.
 """
 
 from __future__ import annotations
@@ -37,13 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from eval.ablation import check_fair, jobs_of, run_job, summarise, table
+    from eval.ablation import check_fair, jobs_of, run_job, summarise, table, take_device
 
     configs = list(dict.fromkeys(args.configs))
     jobs = jobs_of(configs, list(range(args.seeds)), args.out)
-    overrides = [f"training.data.paths=[{args.data}]", *args.set]
+    overrides = [f"training.data.paths={json.dumps([args.data])}", *args.set]
     check_fair(jobs, args.budget, overrides)
-    rank, world = (int(os.environ.get(name, default)) for name, default in _RANKS)
+    rank, world, local = (int(os.environ.get(name, default)) for name, default in _RANKS)
+    if world > 1:
+        take_device(jobs[0], overrides, local)
     for job in jobs[rank::world]:
         run_job(
             job,
@@ -55,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
             qualities=QUALITIES,
             report=lambda line: print(f"ablate: {line}", file=sys.stderr, flush=True),
         )
+    if rank:
+        return 0
     rows = summarise(jobs)
     if args.json:
         print(json.dumps([row.to_json() for row in rows], indent=1))
@@ -66,4 +71,4 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-_RANKS = (("RANK", "0"), ("WORLD_SIZE", "1"))
+_RANKS = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))

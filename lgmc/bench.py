@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from benchmarks.registry import suites
+from lgmc.arguments import integer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="of the kernels suite; default cpu"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of each timed process")
+    parser.add_argument(
+        "--threads", type=integer(1), metavar="N", help="threads of each timed process"
+    )
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="the report as JSON, in a file or here"
     )

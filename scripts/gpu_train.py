@@ -56,7 +56,7 @@ class Session:
 
     def experiment(self, config: str) -> Experiment:
         overrides = [
-            f"training.data.paths=[{self.options.data}]",
+            f"training.data.paths={json.dumps([self.options.data])}",
             "training.device=cuda",
             "training.data.resident=true",
             "training.cuda_graph=true",

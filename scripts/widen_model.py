@@ -7,6 +7,7 @@ The intra codec learns wholly, of the P codec what is new alone. The file is for
 """
 
 import argparse
+import json
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,7 @@ def main() -> None:
 
     overrides = ["training.init=null", *options.overrides]
     if options.data:
-        overrides.append(f"training.data.paths=[{options.data}]")
+        overrides.append(f"training.data.paths={json.dumps([options.data])}")
     experiment = load_experiment(options.config, overrides)
     stage = Stage(name="widen", steps=options.steps, frames=3, loss="all", searched=0.5)
     training = experiment.training.model_copy(update={"stages": (stage,)})

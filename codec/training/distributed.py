@@ -26,6 +26,22 @@ _PATIENCE = timedelta(hours=1)
 T = TypeVar("T")
 
 
+def take_gpu(local_rank: int) -> torch.device:
+    """The GPU of that number, from now on the one that "cuda" means in this process.
+
+    Raises:
+        ConfigError: the machine has fewer GPUs than processes.
+    """
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {local_rank} of this machine has no GPU of its own: give torchrun "
+            f"--nproc-per-node={torch.cuda.device_count()}"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
 class Ranks:
     """This process among those that train together; made without arguments, it is alone.
 
@@ -57,14 +73,7 @@ class Ranks:
         device = torch.device(name)
         if self.size == 1 or device.type != "cuda":
             return device
-        if self.local_rank >= torch.cuda.device_count():
-            raise ConfigError(
-                f"process {self.local_rank} of this machine has no GPU of its own: give torchrun "
-                f"--nproc-per-node={torch.cuda.device_count()}"
-            )
-        device = torch.device("cuda", self.local_rank)
-        torch.cuda.set_device(device)
-        return device
+        return take_gpu(self.local_rank)
 
     def rows(self, batch: int) -> Rows:
         """Those of a batch that this process learns from."""

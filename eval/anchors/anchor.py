@@ -61,7 +61,9 @@ class Anchor:
         """The whole command: raw planes of ``coded_format(video_format)`` from stdin to a file."""
         import ffmpeg
 
-        source = ffmpeg.input("pipe:0", **raw_input(self.coded_format(video_format)))
+        coded = self.coded_format(video_format)
+        source = ffmpeg.input("pipe:0", **raw_input(coded))
+        qp = self.kind.coded_qp(qp, coded.bit_depth)
         options = self.kind.encoder_options(qp, self.intra_period)
         stream = source.output(str(target), **options).global_args(*QUIET).overwrite_output()
         return stream.compile(cmd=self.ffmpeg)
@@ -74,12 +76,12 @@ class Anchor:
     def encode(self, sequence: Sequence, level: int, target: Path) -> Encoded:
         """Write the raw stream of ``sequence`` at qp ``level`` to ``target``.
 
-        level: 0..51, 0..63 for AV1 and VVC. Raises ConfigError for one out of range, VideoError
-        where this FFmpeg lacks the encoder or fails, or the stream does not have one picture per
-        frame, its intra pictures at the intra period and, with low delay, no picture reordered.
+        level: 0..51, 0..63 for AV1 and VVC, 1..63 for SVT-AV1. Raises ConfigError for one out of
+        range, VideoError where this FFmpeg lacks the encoder or fails, or the stream does not have
+        one picture per frame, its intra pictures at the intra period and, with low delay, no
+        picture reordered.
         """
-        if not 0 <= level <= self.kind.max_qp:
-            raise ConfigError(f"a qp is 0..{self.kind.max_qp}, not {level}")
+        self.kind.check_qp(level)
         arguments = self.encode_arguments(sequence.format, level, target)
         if Path(self.ffmpeg).exists() and not ffmpeg_has(self.ffmpeg, "encoder", self.kind.encoder):
             raise VideoError(

@@ -27,8 +27,10 @@ class AnchorKind:
 
     arguments: FFmpeg's words from the encoder to the container, {qp} and {gop} left open. gop,
     endless: what stands for {gop} with an intra period ({period}), and with only the first frame
-    intra. low_delay: pictures are coded in the order in which they are shown. max_qp: of its scale.
-    chromas, bit_depths: what the encoder takes; 8-bit video goes into a 10-bit encoder scaled up.
+    intra. low_delay: pictures are coded in the order in which they are shown. min_qp, max_qp: of
+    its scale. qp_per_bit: added to the qp for each bit of depth above 8, where the encoder does not
+    do so itself. chromas, bit_depths: what the encoder takes; 8-bit video goes into a 10-bit
+    encoder scaled up.
     """
 
     name: str
@@ -38,7 +40,9 @@ class AnchorKind:
     gop: str
     endless: str
     low_delay: bool = True
+    min_qp: int = 0
     max_qp: int = 51
+    qp_per_bit: int = 0
     chromas: tuple[str, ...] = ("420", "444", "rgb")
     bit_depths: tuple[int, ...] = (8, 10)
 
@@ -51,6 +55,15 @@ class AnchorKind:
     def is_av1(self) -> bool:
         """Whether its levels are quantizers of AV1, 0..63, and not qps of HEVC's scale."""
         return self.extension == ".obu"
+
+    def check_qp(self, qp: int) -> None:
+        """Raise ConfigError for a qp that is not of its scale."""
+        if not self.min_qp <= qp <= self.max_qp:
+            raise ConfigError(f"a qp of {self.name} is {self.min_qp}..{self.max_qp}, not {qp}")
+
+    def coded_qp(self, qp: int, depth: int) -> int:
+        """What the encoder is told for ``qp`` at so many bits a sample."""
+        return qp + self.qp_per_bit * (depth - 8)
 
     def command(self, qp: int | str, intra_period: int) -> str:
         """The arguments of one point as a line; intra period 0: only the first frame is intra."""
@@ -80,7 +93,10 @@ def _x264(name: str, preset: str, order: str, low_delay: bool = True) -> AnchorK
     arguments = f"-preset {preset} {order}-qp {{qp}} -x264-params {{gop}}:threads=1"
     arguments += " -bsf:v filter_units=remove_types=6"
     endless = "keyint=infinite:scenecut=0"
-    return AnchorKind(name, "libx264", ".264", arguments, _X26X_GOP, endless, low_delay)
+    # its qp 0 is the finest step of the depth: at 10 bit qp 44 has the step of qp 32 at 8 bit
+    return AnchorKind(
+        name, "libx264", ".264", arguments, _X26X_GOP, endless, low_delay, qp_per_bit=6
+    )
 
 
 def _x265(name: str, preset: str, order: str, gop: str = "", low_delay: bool = True) -> AnchorKind:
@@ -92,7 +108,7 @@ def _x265(name: str, preset: str, order: str, gop: str = "", low_delay: bool = T
 
 
 def _svtav1(name: str, structure: int) -> AnchorKind:
-    # pred-struct 1: low delay, 2: random access
+    # pred-struct 1: low delay, 2: random access; FFmpeg takes qp 0 for none given
     return AnchorKind(
         name,
         "libsvtav1",
@@ -101,6 +117,7 @@ def _svtav1(name: str, structure: int) -> AnchorKind:
         "{period}",
         str(ENDLESS_AV1),
         low_delay=structure == 1,
+        min_qp=1,
         max_qp=63,
         chromas=("420",),
     )

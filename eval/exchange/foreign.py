@@ -59,9 +59,18 @@ def sequence_name(text: str) -> str:
 
 def number(value: Any, where: str) -> float:
     """A finite number as float. Raises ResultsError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ResultsError(f"{where} is {value!r}, not a finite number")
-    return float(value)
+    try:
+        found = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, OverflowError):  # an integer may be beyond a float
+        found = math.nan
+    if not math.isfinite(found):
+        raise ResultsError(f"{where} is {_short(value)}, not a finite number")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def positive(value: Any, where: str) -> float:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from eval.bdrate import BD_METRICS
-from eval.metrics import METRICS, ms_ssim_db
-from eval.plot import LABELS, average_curve
+from eval.metrics import ms_ssim_db
+from eval.plot import LABELS, average_curve, unit_of
 from eval.report.embed import Album
 from eval.report.folder import Measured, is_model
 from eval.report.match import matched, reference_of
-from eval.results import RdPoint, RdResults
+from eval.results import KNOWN_METRICS, RdPoint, RdResults
 
 
 def page_content(measured: Measured, album: Album | None = None) -> dict[str, Any]:
     """Everything that is drawn; json.dumps takes it."""
     results = measured.results
-    names = [name for name in METRICS if _measured_by(results, name)]
+    names = [name for name in KNOWN_METRICS if _measured_by(results, name)]
     return {
         "metrics": [
-            {"id": name, "label": LABELS[name], "bd": name in BD_METRICS}
+            {"id": name, "label": LABELS[name], "unit": unit_of(name), "bd": name in BD_METRICS}
             for name in names or BD_METRICS[:1]
         ],
         "codecs": [
@@ -43,7 +43,7 @@ def _average(measured: Measured) -> dict[str, dict[str, list[list[float]]]]:
     return {
         one.codec: {
             name: _pairs(average_curve(one, name)) if _names(one) == every else []
-            for name in METRICS
+            for name in KNOWN_METRICS
         }
         for one in measured.results
     }
@@ -62,7 +62,7 @@ def _sequence(measured: Measured, name: str) -> dict[str, Any]:
 
 def _points(results: RdResults, sequence: str) -> list[dict[str, Any]]:
     """The points of one curve by ascending rate."""
-    curves = {name: results.curve(sequence, name) for name in METRICS}
+    curves = {name: results.curve(sequence, name) for name in KNOWN_METRICS}
     return [
         {
             "level": point.level,
@@ -83,7 +83,7 @@ def _points(results: RdResults, sequence: str) -> list[dict[str, Any]]:
 
 
 def _frame_values(point: RdPoint) -> dict[str, list[float | None]]:
-    """Per metric the frames' figures in dB, MS-SSIM on its dB scale."""
+    """Per metric the frames' figures as in curves: MS-SSIM on its dB scale."""
     if point.per_frame is None:
         return {}
     values = {}

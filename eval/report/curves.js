@@ -71,7 +71,7 @@ function followPoints(root, places, state) {
 }
 
 function pointWords(codec, point, metric) {
-  const quality = `${fixed(point.value, 3)} dB (${metricLabel(metric)})`;
+  const quality = `${inUnits(point.value, metric, 3)} (${metricLabel(metric)})`;
   const rate = `${point.bpp.toFixed(4)} bits per pixel`;
   if (point.level === undefined) return `${codec.name}, mean of sequences: ${rate}, ${quality}`;
   const ssim = metric === "ms_ssim" ? `, MS-SSIM ${fixed(point.ms_ssim, 5)}` : "";

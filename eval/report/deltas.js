@@ -3,7 +3,7 @@
 const FIELDS = {
   rate_percent: { label: "BD-rate, %", digits: 2, sign: true },
   rate_percent_akima: { label: "BD-rate by akima, %", digits: 2, sign: true },
-  quality_db: { label: "BD quality, dB", digits: 3, sign: true },
+  quality_db: { label: "BD quality, dB (VMAF: points)", digits: 3, sign: true },
   overlap: { label: "overlap of the quality ranges, %", digits: 0, factor: 100 },
 };
 const sorting = { column: null, falling: false };

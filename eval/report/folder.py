@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,25 +50,10 @@ def read_folder(folder: str | Path) -> Measured:
     folder = Path(folder)
     if not folder.is_dir():
         raise ResultsError(f"{folder} is not a folder: give the one that lgmc eval --out wrote")
-    measured = Measured([])
-    loaded: dict[str, RdResults] = {}
-    for path in sorted(folder.glob("*.json")):
-        if path.name == SUMMARY:
-            continue
-        try:
-            results = load_results(path)
-        except ResultsError as exc:
-            measured.problems.append(str(exc).replace(str(path), path.name))  # pages travel
-            continue
-        same = next((name for name, other in loaded.items() if other == results), None)
-        if same is not None:
-            measured.notes.append(f"{path.name} holds the same as {same} and is left out")
-        elif not results.points:
-            measured.problems.append(f"{path.name} has no points: measure {results.codec} again")
-        else:
-            loaded[path.name] = results
+    loaded, notes, problems = load_folder(folder)
+    measured = Measured([], notes=notes, problems=problems)
     if not loaded:
-        reasons = "; ".join(measured.problems)
+        reasons = "; ".join(problems)
         raise ResultsError(
             f"{folder} holds no results"
             + (f" that can be used ({reasons})" if reasons else "")
@@ -76,6 +62,33 @@ def read_folder(folder: str | Path) -> Measured:
     measured.results = sorted(_named_apart(loaded), key=lambda one: (not is_model(one), one.codec))
     _compare(measured)
     return measured
+
+
+def load_folder(
+    folder: Path, without: Iterable[str] = ()
+) -> tuple[dict[str, RdResults], list[str], list[str]]:
+    """(results by the name of their file, notes, problems): every result file with points.
+
+    without: names of files to pass over.
+    """
+    loaded: dict[str, RdResults] = {}
+    notes, problems = [], []
+    for path in sorted(folder.glob("*.json")):
+        if path.name in (SUMMARY, *without):
+            continue
+        try:
+            results = load_results(path)
+        except ResultsError as exc:
+            problems.append(str(exc).replace(str(path), path.name))  # pages travel
+            continue
+        same = next((name for name, other in loaded.items() if other == results), None)
+        if same is not None:
+            notes.append(f"{path.name} holds the same as {same} and is left out")
+        elif not results.points:
+            problems.append(f"{path.name} has no points: measure {results.codec} again")
+        else:
+            loaded[path.name] = results
+    return loaded, notes, problems
 
 
 def _named_apart(loaded: dict[str, RdResults]) -> list[RdResults]:

@@ -24,7 +24,7 @@ function drawFrames(state) {
     const item = html("li", words);
     legendKey(index, item);
     item.append(`${codec.name} ${codec.parameter} ${point.level}: `
-      + `${point.bpp.toFixed(4)} bpp${to}, ${fixed(point.values[state.metric], 2)} dB`
+      + `${point.bpp.toFixed(4)} bpp${to}, ${inUnits(point.values[state.metric], state.metric, 2)}`
       + ofItsBits(point));
   }
   const charts = [
@@ -102,7 +102,8 @@ function followFrames(charts, shown, state) {
       const parts = Object.entries(point.frame_parts || {}).filter(([, bits]) => bits[frame] > 0)
         .map(([name, bits]) => `${partName(name)} ${bits[frame]}`);
       const ofThem = parts.length ? ` (bits: ${parts.join(", ")})` : "";
-      return `${codec.name}${type} ${values ? fixed(values[frame], 2) : "-"} dB${bytes}${ofThem}`;
+      const value = values ? inUnits(values[frame], state.metric, 2) : "-";
+      return `${codec.name}${type} ${value}${bytes}${ofThem}`;
     }).join("; ");
   };
   for (const { root, box, count } of charts) {

@@ -11,6 +11,9 @@ const state = {
 };
 
 const metricLabel = (id) => data.metrics.find((one) => one.id === id).label;
+// "33.000 dB", VMAF without a unit.
+const inUnits = (value, id, digits) =>
+  `${fixed(value, digits)} ${data.metrics.find((one) => one.id === id).unit}`.trimEnd();
 const sequenceName = () => (state.sequence ? state.sequence.name : "average of the sequences");
 
 function drawCharts() {

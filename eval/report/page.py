@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -140,7 +141,7 @@ def _origin(results: RdResults) -> list[tuple[str, str]]:
         ]
     return [
         ("date", conditions.date),
-        ("command", " ".join(conditions.command)),
+        ("command", shlex.join(conditions.command)),
         ("machine", _pairs(conditions.machine)),
         ("device", conditions.device),
         ("versions", _pairs(conditions.versions)),

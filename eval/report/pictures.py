@@ -25,7 +25,7 @@ from eval.report.folder import is_model
 from eval.report.match import matched, middle_point, reference_of
 from eval.results import RdPoint, RdResults, ResultsError
 from eval.sequences import Sequence as Clip
-from eval.sequences import clip_paths, find_sequences
+from eval.sequences import clip_paths, read_sequence
 
 if TYPE_CHECKING:
     from codec.video.format import Frame
@@ -92,9 +92,9 @@ class Codecs:
     def _make(self, results: RdResults) -> CodecUnderTest:
         identity, period = results.conditions.codec, results.conditions.intra_period
         if not is_model(results):
-            from eval.anchors import Anchor
+            from eval.anchors import make_anchor
 
-            return Anchor(identity.get("anchor", results.codec), period)
+            return make_anchor(identity.get("anchor", results.codec), period)
         from eval.learned import Model
 
         tried = [identity.get("model", results.codec), *self._models]
@@ -130,7 +130,7 @@ def find_clips(
     for place in clip_paths(Path(path)):
         try:
             for limit in limits:
-                (clip,) = find_sequences(place, frames=limit, **(reader_options or {}))
+                clip = read_sequence(place, place.stem, limit, **(reader_options or {}))
                 found[clip.digest] = clip
         except LgmcError as exc:
             problems.append(f"no pictures of {place.name}: {exc}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from codec.errors import LgmcError, VideoError
 from codec.video.format import VideoFormat
+from eval.sequences import holds_images
 from eval.testsets import TestSequence, TestSet, load_sets
 from eval.testsets.sums import Sum, find_sums
 
@@ -54,12 +55,12 @@ def check_sets(path: str | Path, names: list[str] | None = None) -> dict[str, li
 
 
 def _present(folder: Path) -> dict[str, Path]:
-    """Files by stem and folders by name, in lower case, down to two folders below."""
+    """Videos by stem and folders of pictures by name, in lower case, down to two folders below."""
     found: dict[str, Path] = {}
     for depth in ("*", "*/*", "*/*/*"):
         for path in sorted(folder.glob(depth)):
             name = path.name if path.is_dir() else path.stem
-            known = path.is_dir() or path.suffix.lower() in _SUFFIXES
+            known = holds_images(path) if path.is_dir() else path.suffix.lower() in _SUFFIXES
             if known and not path.name.startswith("."):
                 found.setdefault(name.lower(), path)
     return found

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks.registry import Figure, load, suites
 from codec.errors import LgmcError
 from lgmc.main import main
@@ -42,6 +44,12 @@ def test_a_wrong_decoder_is_not_timed(model, monkeypatch, capsys):
     monkeypatch.setattr("codec.session.decode_to_file", wrong)
     assert main(["bench", "codec", "--model", model]) == 1
     assert "nothing is timed" in capsys.readouterr().err
+
+
+def test_threads_are_at_least_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "codec", "--threads", "0"])
+    assert "0 is not 1 or more" in capsys.readouterr().err
 
 
 def test_unknown_suite(capsys):

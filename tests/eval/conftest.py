@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.metrics import bits_per_pixel
 from eval.results import (
     Conditions,
     Failure,
@@ -24,7 +25,6 @@ from eval.results import (
     RdPoint,
     RdResults,
     SequenceInfo,
-    bits_per_pixel,
 )
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

@@ -241,8 +241,29 @@ def test_x265_with_one_worker_gives_the_bits_of_many(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("qp", [-1, 52])
 def test_a_qp_out_of_range_is_refused(tmp_path, qp):
-    with pytest.raises(ConfigError, match="a qp is 0..51"):
+    with pytest.raises(ConfigError, match="a qp of x264-medium is 0..51"):
         Anchor("x264-medium").encode(_sequence(tmp_path), qp, tmp_path / "o.264")
+
+
+def test_svt_av1_has_no_qp_0_which_ffmpeg_takes_for_none_given(tmp_path):
+    sequence = _sequence(tmp_path)
+    with pytest.raises(ConfigError, match="a qp of svtav1-ld is 1..63, not 0"):
+        Anchor("svtav1-ld").encode(sequence, 0, tmp_path / "o.obu")
+    sizes = [_coded(Anchor("svtav1-ld"), sequence, qp, tmp_path)[1].stat().st_size for qp in (1, 9)]
+    assert sizes[0] > sizes[1]
+
+
+@pytest.mark.parametrize("name", ["x264-medium", "x265-medium"])
+def test_a_qp_has_one_step_at_8_and_at_10_bit(tmp_path, name):
+    """A step of 10 bit is a fourth of one of 8 bit in light, so the same step is the same PSNR."""
+    figures = []
+    for depth in (8, 10):
+        sequence = _sequence(tmp_path, width=128, height=96, bit_depth=depth)
+        encoded, _, mean = _coded(Anchor(name), sequence, 32, tmp_path)
+        figures.append(mean["psnr_y"])
+    assert figures[1] == pytest.approx(figures[0], abs=1.0)
+    if name == "x264-medium":
+        assert "44" in encoded.arguments and "32" not in encoded.arguments
 
 
 def test_what_the_encoder_refuses_is_one_line_with_its_reason(tmp_path):

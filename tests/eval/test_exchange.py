@@ -5,6 +5,7 @@ figures of VTM are CompressAI's results/video/UVG-1080p/VTM-v15.0-lowdelay.json,
 """
 
 import json
+import math
 from fractions import Fraction
 from importlib import import_module
 
@@ -12,7 +13,7 @@ import pytest
 
 from eval.compare import compare
 from eval.exchange import export_results, import_results
-from eval.exchange.foreign import linear_ms_ssim
+from eval.exchange.foreign import linear_ms_ssim, number
 from eval.metrics import ms_ssim_db
 from eval.plot import plot_rd
 from eval.results import ResultsError, load_results, save_csv, save_results
@@ -82,6 +83,14 @@ def test_compressai_mean_over_a_set(place):
     assert found.imported.description == VTM["description"]
     assert len(found.imported.files["file.json"]) == 64
     assert any("mean MSE" in note for note in found.imported.notes)
+
+
+def test_an_integer_beyond_any_float_is_one_line():
+    for value in (10**400, -(10**400), "1", None, True, math.inf):
+        with pytest.raises(ResultsError, match="rate is .*, not a finite number") as caught:
+            number(value, "rate")
+        assert len(str(caught.value)) < 90
+    assert number(3, "rate") == 3.0
 
 
 def test_compressai_older_file_of_bits_per_pixel(place):

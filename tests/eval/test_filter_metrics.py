@@ -44,6 +44,13 @@ def test_xpsnr_of_black_by_hand():
     assert set(values) == {"xpsnr_y", "xpsnr_u", "xpsnr_v"}
 
 
+def test_xpsnr_that_is_no_number_is_none_and_not_perfect():
+    line = "n:    1  XPSNR y: {}  XPSNR u: inf  XPSNR v: 40.5\n"
+    values = read_xpsnr(line.format("nan") + line.format("-nan") + line.format("39.5"))
+    assert values["xpsnr_y"] == [None, None, 39.5] and values["xpsnr_u"] == [100.0] * 3
+    assert values["xpsnr_v"] == [40.5] * 3
+
+
 @pytest.mark.parametrize(
     "fields", [{}, {"bit_depth": 10}, {"chroma": "444", "fps": Fraction(60000, 1001)}]
 )

@@ -130,6 +130,21 @@ def test_model_and_anchor_side_by_side_through_the_command(weights, clip, tmp_pa
     assert codecs == {"debug", "x265-medium"}
 
 
+def test_a_point_of_another_number_of_threads_is_measured_again(weights, clip, tmp_path):
+    import torch
+
+    common = {"models": [weights], "qualities": (32,), "frames": 1, "out": tmp_path}
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            (point,) = evaluate(clip, **common).results[0].points
+            assert point.arguments[-2:] == ["--threads", str(threads)]
+    finally:
+        torch.set_num_threads(before)
+    assert len(list((tmp_path / "points").glob("*.json"))) == 2
+
+
 def test_the_identity_follows_weights_and_device(weights):
     identity = Model(weights).identity()
     assert identity["model"] == "debug"

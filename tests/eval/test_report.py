@@ -13,6 +13,7 @@ from PIL import Image
 from codec.effort import Effort
 from codec.errors import VideoError
 from codec.video.synthetic import write_synthetic
+from eval.anchors import ReferenceAnchor
 from eval.bdrate import BdDelta
 from eval.compare import Comparison, compare
 from eval.pool import LocalPool
@@ -120,6 +121,21 @@ def test_the_data_of_the_page_are_those_of_the_results(folder, results):
     refused = [one for one in content["comparisons"] if one["anchor"] == "x265-medium"]
     assert "2 point(s)" in refused[0]["sequences"]["first_clip"]["error"]
     assert any("intra periods differ" in text for text in refused[0]["warnings"])
+
+
+def test_metrics_that_were_asked_for_are_on_the_page_in_their_units(folder, results):
+    points = [
+        point.model_copy(update={"metrics": {**point.metrics, "vmaf": 80.0, "xpsnr_y": 41.0}})
+        for point in results[1].points
+    ]
+    save_results(results[1].model_copy(update={"points": points}), folder / "x264-medium.json")
+    content = page_content(read_folder(folder))
+    units = {one["id"]: one["unit"] for one in content["metrics"]}
+    assert units == {"psnr_y": "dB", "psnr_rgb": "dB", "vmaf": "", "xpsnr_y": "dB"}
+    first = content["sequences"][0]["points"]
+    assert first["x264-medium"][0]["values"]["vmaf"] == 80.0
+    assert first["model-a"][0]["values"]["vmaf"] is None
+    assert content["average"]["model-a"]["vmaf"] == []
 
 
 class Outside(HTMLParser):
@@ -336,6 +352,22 @@ def test_a_model_is_made_with_the_effort_that_was_measured(coded):
         update = {"codec": name, "parameter": "quality", "conditions": conditions}
         made = Codecs().of(results[0].model_copy(update=update))
         assert (made.name, made.effort) == (name, Effort.of(effort.get("effort", 0)))
+
+
+def test_reference_encoders_can_be_shown(coded):
+    conditions = coded[1][0].conditions.model_copy(update={"codec": {"anchor": "hm-ld"}})
+    hm = coded[1][0].model_copy(update={"codec": "hm-ld", "conditions": conditions})
+    assert isinstance(Codecs().of(hm), ReferenceAnchor)
+
+
+def test_frames_with_a_video_beside_them_are_found(tmp_path):
+    (tmp_path / "clips").mkdir()
+    write_synthetic("pan", f"{tmp_path}/clips/pan/", 64, 48, 2, chroma="rgb")
+    write_synthetic("zoom", tmp_path / "clips" / "pan" / "look.y4m", 64, 48, 2)
+    options = {"anchors": ["x264-medium"], "qps": QPS[:1], "pool": LocalPool(1)}
+    results = evaluate(tmp_path / "clips", out=tmp_path / "out", **options).results
+    found, problems = find_clips(results, tmp_path / "clips")
+    assert list(found) == ["pan"] and problems == []
 
 
 def test_a_codec_that_is_not_here_is_said_and_the_others_shown(coded, tmp_path):

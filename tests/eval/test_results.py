@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from fractions import Fraction
 
 import pandas
@@ -9,6 +10,7 @@ import pytest
 
 from eval import conditions
 from eval.compare import compare
+from eval.metrics import bits_per_pixel, kilobits_per_second
 from eval.results import (
     Conditions,
     Failure,
@@ -17,11 +19,12 @@ from eval.results import (
     RdResults,
     ResultsError,
     SequenceInfo,
-    bits_per_pixel,
-    kilobits_per_second,
     load_results,
     save_csv,
     save_results,
+    table,
+    write_bytes,
+    write_text,
 )
 
 FRAMES = 4
@@ -204,6 +207,50 @@ def test_a_metric_that_does_not_apply_is_said():
     comparison = compare(_results(), _results(codec="lite"), "ms_ssim")
     assert "does not apply" in comparison.deltas["pan"]
     assert comparison.mean_rate_percent is None
+
+
+def test_a_metric_that_was_not_measured_is_said_to_be_that():
+    comparison = compare(_results(), _results(codec="lite"), "xpsnr_y")
+    assert "was not measured" in comparison.deltas["pan"]
+    assert "`lgmc eval --metrics xpsnr`" in comparison.deltas["pan"]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "kept").write_text("before")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    for write, content in ((write_text, "after"), (write_bytes, b"after")):
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "kept", content)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept").read_text() == "before"
+
+
+def test_json_that_is_nested_without_end_is_one_line(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ResultsError, match="deep.json is not JSON"):
+        load_results(tmp_path / "deep.json")
+
+
+def test_a_number_beyond_any_float_is_one_line(tmp_path):
+    content = _results().model_dump(mode="json")
+    content["points"][0]["bytes"] = 10**400
+    (tmp_path / "huge.json").write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match="huge.json is not a valid result file"):
+        load_results(tmp_path / "huge.json")
+
+
+def test_a_command_can_be_copied_from_the_table(tmp_path, monkeypatch):
+    words = ["lgmc", "eval", "--sequences", "my clips"]
+    one = _results()
+    conditions_ = one.conditions.model_copy(update={"command": words})
+    row = table([one.model_copy(update={"conditions": conditions_})])[0]
+    assert shlex.split(row["command"]) == words
+    monkeypatch.setattr("sys.argv", ["/somewhere/lgmc/__main__.py", *words[1:]])
+    assert conditions.command_line() == words
 
 
 def test_conditions_name_no_host():

@@ -1,18 +1,21 @@
 """Evaluations as a whole, with real encoders and a real model, at sizes that take seconds."""
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
 
-from codec.errors import ConfigError, LgmcError
+from codec.errors import ConfigError, LgmcError, ModelError, VideoError
 from codec.video.synthetic import write_synthetic
 from eval import conditions
 from eval.anchors import Anchor
 from eval.plot import average_curve, plot_rd
+from eval.point import PointTask, place
 from eval.pool import LocalPool
 from eval.results import ResultsError, load_results, table
 from eval.run import evaluate
+from eval.sequences import find_sequences
 
 QPS = (22, 28, 34, 40)
 ANCHORS = ["x264-medium", "x265-medium"]
@@ -48,8 +51,6 @@ def test_every_codec_has_every_point_on_every_sequence(done):
 
 def test_bits_are_the_bytes_of_the_file(done, clips, tmp_path):
     evaluation, _, _ = done
-    from eval.sequences import find_sequences
-
     sequence = find_sequences(clips / "pan.y4m")[0]
     Anchor("x264-medium").encode(sequence, 28, tmp_path / "again.264")
     point = next(p for p in evaluation.results[0].points if (p.sequence, p.level) == ("pan", 28))
@@ -126,6 +127,49 @@ def test_a_point_belongs_to_the_machine_that_measured_it(clips, tmp_path):
     assert len(list((tmp_path / "points").glob("*.json"))) == 4
 
 
+def test_what_measures_is_in_the_key(clips, tmp_path, monkeypatch):
+    from eval.learned import Model
+
+    (sequence,) = find_sequences(clips / "pan.y4m")
+    seen = []
+
+    def digest(*modules, without=()):
+        seen.extend(modules)
+        return " ".join(modules)
+
+    monkeypatch.setattr(conditions, "code_digest", digest)
+    anchor, model = Anchor("x264-medium"), Model("lite")
+    keys = [PointTask(codec, sequence, 30, 32).decided_by() for codec in (anchor, model)]
+    assert {"eval.point", "eval.metrics", "eval.codec_under_test", "codec.video"} <= set(seen)
+    assert "eval.anchors" in keys[0]["measured_by"] and "eval.learned" in keys[1]["measured_by"]
+
+
+def test_times_of_a_model_belong_to_a_number_of_threads():
+    machine = conditions.machine()
+    anchor, model = {"anchor": "x264-medium"}, {"model": "lite", "device": "cpu"}
+    assert place(machine, model, 1) != place(machine, model, 2)
+    assert place(machine, anchor) == [machine["cpu"], machine["cores"]]
+
+
+def test_a_folder_used_twice_holds_both_runs(clips, tmp_path):
+    common = {"qps": QPS, "out": tmp_path}
+    evaluate(clips, anchors=["x264-medium"], **common)
+    (tmp_path / "bdrate.json").write_text("of some earlier run")
+    (tmp_path / "rd_vmaf.png").write_text("of some earlier run")
+    lines = []
+    evaluation = evaluate(clips, anchors=["x265-medium"], report=lines.append, **common)
+    assert [one.codec for one in evaluation.results] == ["x265-medium"]
+    with open(tmp_path / "points.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["codec"] for row in rows] == ["x265-medium"] * 8 + ["x264-medium"] * 8
+    assert not (tmp_path / "bdrate.json").exists() and not (tmp_path / "rd_vmaf.png").exists()
+
+    lines.clear()
+    evaluate(clips, anchors=["x264-medium"], frames=2, report=lines.append, **common)
+    assert lines[-1].startswith("x265-medium.json is of other frames of pan")
+    assert "x265-medium" not in (tmp_path / "points.csv").read_text()
+
+
 def test_one_failing_point_does_not_stop_the_others(clips, tmp_path, monkeypatch):
     encode = Anchor.encode
 
@@ -189,6 +233,14 @@ def test_what_stops_the_whole(clips, tmp_path):
         evaluate(clips, anchors=ANCHORS, qps=(22, 22), out=tmp_path)
     with pytest.raises(ConfigError, match="no anchor 'vvc'"):
         evaluate(clips, anchors=["vvc"], out=tmp_path)
+    with pytest.raises(ConfigError, match="the same model is given twice: lite"):
+        evaluate(clips, models=["lite", "lite"], out=tmp_path)
+    nowhere = tmp_path / "none.y4m"
+    with pytest.raises(ModelError):  # before anything is read
+        evaluate(nowhere, models=["liet"], out=tmp_path / "new")
+    with pytest.raises(VideoError, match="does not exist"):
+        evaluate(nowhere, anchors=ANCHORS, out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot be made"):
         evaluate(clips, anchors=ANCHORS, out=tmp_path / "file" / "out")
@@ -213,6 +265,47 @@ def test_the_plot_has_a_panel_per_sequence_and_the_average(done, tmp_path):
         plot_rd(results, tmp_path / "rd.png", metric="ms_ssim")
     with pytest.raises(ResultsError, match="cannot be written"):
         plot_rd(results, tmp_path / "none" / "rd.png")
+
+
+def test_without_an_average_there_is_no_panel_of_it(done, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    (one, _), counted = done[0].results, []
+    points = [
+        point.model_copy(update={"metrics": {**point.metrics, "psnr_y": None}})
+        if point.sequence == name
+        else point
+        for name in ("zoom",)
+        for point in one.points
+    ]
+    infos = [*one.sequences, one.sequences[0].model_copy(update={"name": "still"})]
+    more = [p.model_copy(update={"sequence": "still"}) for p in points if p.sequence == "pan"]
+    lacking = one.model_copy(update={"sequences": infos, "points": [*points, *more]})
+    plain = Figure.subplots
+
+    def subplots(self, rows, columns, **options):
+        counted.append(rows * columns)
+        return plain(self, rows, columns, **options)
+
+    monkeypatch.setattr(Figure, "subplots", subplots)
+    plot_rd([lacking], tmp_path / "rd.png", metric="psnr_y")
+    assert counted == [2]  # pan and still
+
+
+def test_a_plot_is_written_whole_or_not_at_all(done, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    (tmp_path / "rd.png").write_text("before")
+
+    def half(self, target, **options):
+        if isinstance(target, Path):
+            target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(KeyboardInterrupt):
+        plot_rd(done[0].results, tmp_path / "rd.png")
+    assert (tmp_path / "rd.png").read_text() == "before"
 
 
 def test_the_average_is_level_by_level_over_whole_sets(done):

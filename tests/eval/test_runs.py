@@ -9,6 +9,7 @@ from PIL import Image
 
 from codec.errors import ConfigError
 from codec.training.history import find_runs, read_history
+from eval.results import ResultsError
 from eval.runs import compare_lines, compare_runs, list_lines, row_of, short_names
 from eval.runs_plot import plot_runs
 
@@ -103,5 +104,5 @@ def test_what_cannot_be_drawn(runs, tmp_path):
         plot_runs(runs, tmp_path / "runs.txt")
     with pytest.raises(ConfigError, match="nothing to draw"):
         plot_runs(runs[2:], tmp_path / "runs.png")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ResultsError, match="cannot be written"):
         plot_runs(runs, tmp_path / "none" / "runs.png")

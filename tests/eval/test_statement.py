@@ -25,8 +25,9 @@ def test_all_that_decides_the_figures_is_said(results):
     assert "SHA-256 of its planes first_clip-frames" in text
     assert "`psnr_rgb`: PSNR of 8-bit RGB" in text and "`vmaf`" not in text
     assert "pchip over log-rate" in text
+    assert text.count("low delay") == 3 and "random access" not in text
     assert text.count("cpu a cpu, cores 2") == 3 and "gpu" not in text
-    assert "python 3.11" in text and "`lgmc eval <b>&`" in text
+    assert "python 3.11" in text and "`lgmc eval '<b>&'`" in text
 
 
 def test_effort_and_options_belong_to_the_codec(results):
@@ -38,7 +39,7 @@ def test_effort_and_options_belong_to_the_codec(results):
     assert "sources cdcdcdcdcdcdcdcd, low delay, on cpu, encoder's effort 20" in text
     ahead = "\n".join(statement([with_codec(ours, {**codec, "effort": "20+10"})]))
     assert "low delay but for one frame that the encoder waits for, on cpu" in ahead
-    assert "- **x264-medium**: ffmpeg n9, `ffmpeg -c:v libx264 -qp QP`" in text
+    assert "- **x264-medium**: low delay, ffmpeg n9, `ffmpeg -c:v libx264 -qp QP`" in text
 
 
 def with_codec(one: RdResults, codec: dict[str, str]) -> RdResults:

@@ -1,6 +1,10 @@
 """`lgmc demo` with a tiny model: the whole round trip, and what it says of it."""
 
 import re
+import shutil
+from pathlib import Path
+
+import pytest
 
 from codec.bitstream import ContainerReader
 from lgmc.main import main
@@ -23,6 +27,15 @@ def test_a_clip_of_the_user_s(model, clip, tmp_path, capfd):
     words = ["demo", clip, "--model", model, "--frames", "1", "--out", str(tmp_path / "demo")]
     assert main(words) == 0
     assert "for 1 frame of 70x50" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["decoded.y4m", "recon.y4m"])
+def test_the_user_s_clip_is_not_written_over(refuses, model, clip, tmp_path, name):
+    kept = tmp_path / name
+    shutil.copy(clip, kept)
+    words = ["demo", str(kept), "--model", model, "--frames", "1", "--out", str(tmp_path)]
+    refuses(words, "is where the demo writes: give another folder with --out")
+    assert kept.read_bytes() == Path(clip).read_bytes()
 
 
 def test_bad_input(refuses, model):

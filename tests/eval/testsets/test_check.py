@@ -52,6 +52,14 @@ def test_the_registry_is_consistent():
         find_set("HEVC-Z")
 
 
+def test_a_folder_without_pictures_does_not_hide_the_clip_in_it(tmp_path, small):
+    folder = tmp_path / "Pan_64x48_24"
+    folder.mkdir()
+    write_synthetic("pan", folder / "Pan_64x48_24.yuv", 64, 48, 3)
+    pan, *_ = check_sets(tmp_path)["Small"]
+    assert pan.complete and pan.path == folder / "Pan_64x48_24.yuv"
+
+
 def test_whole_short_cut_and_missing(tmp_path, small):
     folder = tmp_path / "sets" / "Small"
     folder.mkdir(parents=True)
