@@ -33,6 +33,8 @@ QUADRATIC_PIXELS = 64 * 112
 """Attention over all pairs of pixels is timed up to this size on a CPU, and 4 times it on a GPU."""
 SMALL = (21, 27)
 """The gate's size: divides nothing, and has queries whose whole window lies inside."""
+LARGE = (67, 131)
+"""The gate's size for our back ends: many tiles, the last ones cut, and several parts of a head."""
 
 Inputs = dict[str, Tensor]
 
@@ -130,7 +132,8 @@ def our_backend(device: str) -> str:
 def smooth_flow(height: int, width: int, kind: str, generator: torch.Generator) -> Tensor:
     """A flow [1, 2, H, W] as video has it: a pan and slow changes, a few pixels strong.
 
-    ``constant``: the pan alone; ``zero``: none.
+    ``constant``: the pan alone; ``zero``: none; ``torn``: with an object, the right third, that
+    goes far away from the rest, so that neighbours at its edge are searched apart.
     """
     device = generator.device
     pan = torch.tensor([2.3, -1.6], device=device)[None, :, None, None]
@@ -140,7 +143,10 @@ def smooth_flow(height: int, width: int, kind: str, generator: torch.Generator) 
         return pan.expand(1, 2, height, width).contiguous()
     cells = (max(height // 16, 2), max(width // 16, 2))
     change = torch.randn(1, 2, *cells, generator=generator, device=device)
-    return pan + 1.5 * F.interpolate(change, size=(height, width), mode="bilinear")
+    flow = pan + 1.5 * F.interpolate(change, size=(height, width), mode="bilinear")
+    if kind == "torn":
+        flow[..., 2 * width // 3 :] -= torch.tensor([13.4, -9.7], device=device)[:, None, None]
+    return flow
 
 
 def _maker(device: str, dtype: str, names: tuple[str, ...], *, flow: bool, channels: int):

@@ -5,6 +5,7 @@ from benchmarks.registry import Figure
 SEARCH_PEERS = ("grid_sample", "unfold+matmul", "warp+sampler")
 FORWARD_LIMIT = ">= 60"
 TRAINING_LIMIT = ">= 40"
+HELD_TO_PEERS = (*SEARCH_PEERS, "five lines", "sdpa")
 
 
 def held_to(
@@ -30,12 +31,20 @@ def held_to(
             Figure("matrix product, bfloat16", ceilings["bfloat16_tflops"], "TFLOP/s"),
         ]
         return figures
+    figures += _lost_peers(rows)
     return figures + _search(rows) + _apart(apart) + _linear(rows, growth or {}) + _small(small)
 
 
 def _refused(rows: list[dict]) -> Figure:
     wrong = [row for row in rows if row["error"] and row["ours"]]
     return Figure("our back ends refused by the gate", len(wrong), "", limit="<= 0")
+
+
+def _lost_peers(rows: list[dict]) -> list[Figure]:
+    """Fails where a peer has no numbers: the limits that it sets are not among the figures."""
+    lost = [row for row in rows if row["error"] and row["backend"] in HELD_TO_PEERS]
+    name = "peers that ours are held to, without numbers"
+    return [Figure(name, len(lost), "", limit="<= 0")] if lost else []
 
 
 def _ours(rows: list[dict], operator: str) -> list[dict]:

@@ -29,7 +29,10 @@ def extra_bytes(case: Case, contender: Contender, threads: int) -> dict[str, int
 
     Returns:
         ``forward``: of the call without gradients. ``training``: of forward and backward, the
-        inputs' gradients counted as outputs. None where it cannot be measured.
+        inputs' gradients counted as outputs. None where nothing can measure it.
+
+    Raises:
+        RuntimeError: with the last line of what the process that measures said, where it failed.
     """
     if case.device == "cuda":
         return _both(case, contender, _cuda_peak)
@@ -45,7 +48,8 @@ def extra_bytes(case: Case, contender: Contender, threads: int) -> dict[str, int
         check=False,
     )
     if done.returncode:
-        return {"forward": None, "training": None}
+        said = done.stderr.strip().splitlines() or ["no message"]
+        raise RuntimeError(f"memory, exit status {done.returncode}: {said[-1]}")
     return json.loads(done.stdout)
 
 

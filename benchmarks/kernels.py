@@ -11,6 +11,7 @@ needs torch, triton and numpy alone, and prints one table.
 """
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -25,7 +26,7 @@ from torch import Tensor
 from benchmarks import kernel_cases, machine_peak
 from benchmarks.kernel_cases import Case, Contender, cases
 from benchmarks.kernel_figures import held_to
-from benchmarks.kernel_gate import refusal
+from benchmarks.kernel_gate import refusal, refusal_at
 from benchmarks.kernel_memory import extra_bytes
 from benchmarks.registry import Benchmark, Measured
 from benchmarks.timing import Pair, Times, interleaved, ratios
@@ -57,8 +58,10 @@ def measure(options: dict) -> Measured:
             found = case_rows(case, ceilings)
             _tell(case, found, time.perf_counter() - started)
             rows += found
-        apart = top_k_apart() if device == "cpu" and not rows[0]["error"] else {}
-        small = small_images() if device == "cpu" else {}
+        refused = refused_calls() if device == "cpu" else []
+        rows += refused
+        apart = top_k_apart() if device == "cpu" and not (rows[0]["error"] or refused) else {}
+        small = small_images() if device == "cpu" and not refused else {}
         growth = linear_growth(cases(device)) if device == "cpu" else {}
         return Measured(held_to(device, rows, ceilings, apart, small, growth), rows, ceilings)
     finally:
@@ -106,6 +109,28 @@ def case_rows(case: Case, ceilings: dict[str, float]) -> list[dict]:
     for row in rows.values():
         _fill_shares(row, ceilings)
     return list(rows.values())
+
+
+def refused_calls() -> list[dict]:
+    """Rows of the calls that are timed beside the cases and that the gate refuses.
+
+    The search for the best alone, and linear attention as one calls it, at each of its sizes.
+    """
+    best = kernel_cases.search_case("cpu", "float32", kernel_cases.CPU_SEARCH[0], False, 1)
+    checks = [(best, c, lambda c=c: refusal(best, c)) for c in best.contenders]
+    called = kernel_cases.default_linear()
+    for size in kernel_cases.SMALL_LINEAR:
+        case = kernel_cases.linear_case("cpu", "float32", size, False)
+        check = functools.partial(refusal_at, case, called, size, "smooth")
+        checks.append((case, called, check))
+    rows = []
+    for case, contender, check in checks:
+        why = _guarded(check)
+        if isinstance(why, str):
+            row = _row(case, contender)
+            rows.append({**row, "case": f"{case.name}, apart", "error": f"not timed: {why}"})
+            _tell(case, rows[-1:], 0.0)
+    return rows
 
 
 def _row(case: Case, contender: Contender) -> dict:

@@ -1,6 +1,7 @@
 """Checks of arguments: every refusal is a ValueError that names the argument, what it was and what
 it must be."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 
@@ -69,6 +70,12 @@ def positive(name: str, value: float) -> None:
     """A finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
         refuse(name, repr(value), "a number > 0")
+
+
+def finite(name: str, value: float) -> None:
+    """A number, not infinite, not NaN."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        refuse(name, repr(value), "a finite number")
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> None:

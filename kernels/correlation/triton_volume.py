@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.launch import start
+
 PIXELS = 64  # of a program
 CHANNELS = 16  # of a program of the backward pass
 
@@ -19,12 +21,16 @@ def volume_kernel(
     query, key, out, channels, height, width, radius, stride, scale,
     D: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """Program (stretch, row of displacements, row of an image): [D displacements, N pixels]."""
+    """[D displacements, N pixels] of a row of an image, a row of displacements and a stretch.
+
+    Programs that differ in the stretch alone are neighbours, then those of the same image row.
+    """
     side = 2 * radius + 1
-    i = tl.program_id(1)
-    row = tl.program_id(2)
+    stretches = tl.cdiv(width, N)
+    i = tl.program_id(0) // stretches % side
+    row = tl.program_id(0) // (stretches * side)
     batch, y = row // height, row % height
-    x = tl.program_id(0) * N + tl.arange(0, N)
+    x = tl.program_id(0) % stretches * N + tl.arange(0, N)
     j = tl.arange(0, D)
     plane = height * width
     image = batch.to(tl.int64) * channels * plane
@@ -50,16 +56,17 @@ def gradient_kernel(
     grad, source, out, channels, height, width, radius, stride, scale,
     MIRRORED: tl.constexpr, C: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """Program (stretch, block of channels, row of an image): [C channels, N pixels].
+    """[C channels, N pixels] of a row of an image, a block of channels and a stretch, as above.
 
     Not MIRRORED, the query's gradient: grad at this pixel, source, the key, displaced. MIRRORED,
     the key's: both grad and source, the query, displaced the other way.
     """
     side = 2 * radius + 1
-    row = tl.program_id(2)
+    stretches, blocks = tl.cdiv(width, N), tl.cdiv(channels, C)
+    row = tl.program_id(0) // (stretches * blocks)
     batch, y = row // height, row % height
-    x = tl.program_id(0) * N + tl.arange(0, N)
-    c = tl.program_id(1) * C + tl.arange(0, C)
+    x = tl.program_id(0) % stretches * N + tl.arange(0, N)
+    c = tl.program_id(0) // stretches % blocks * C + tl.arange(0, C)
     plane = height * width
     image = batch.to(tl.int64) * channels * plane + c[:, None].to(tl.int64) * plane
     volume = grad + batch.to(tl.int64) * side * side * plane
@@ -94,7 +101,9 @@ def forward(query: Tensor, key: Tensor, radius: int, stride: int, normalise: boo
     batch, channels, height, width = query.shape
     side = 2 * radius + 1
     out = query.new_empty(batch, side * side, height, width, dtype=torch.float32)
-    volume_kernel[triton.cdiv(width, PIXELS), side, batch * height](
+    programs = batch * height * side * triton.cdiv(width, PIXELS)
+    start(
+        volume_kernel, (programs,),
         query, key, out, channels, height, width, radius, stride, _scale(channels, normalise),
         D=triton.next_power_of_2(side), N=PIXELS,
     )  # fmt: skip
@@ -107,12 +116,13 @@ def backward(
     """Gradients of query and key."""
     grad = grad.contiguous()
     batch, channels, height, width = query.shape
-    grid = (triton.cdiv(width, PIXELS), triton.cdiv(channels, CHANNELS), batch * height)
+    programs = batch * height * triton.cdiv(channels, CHANNELS) * triton.cdiv(width, PIXELS)
     grads = []
     for source, mirrored in ((key, False), (query, True)):
         source = source.contiguous()
-        out = torch.empty_like(source)
-        gradient_kernel[grid](
+        out = source.new_empty(source.shape)
+        start(
+            gradient_kernel, (programs,),
             grad, source, out, channels, height, width, radius, stride,
             _scale(channels, normalise), MIRRORED=mirrored, C=CHANNELS, N=PIXELS,
         )  # fmt: skip

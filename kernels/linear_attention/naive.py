@@ -11,10 +11,21 @@ def linear_attention(
 
     Arguments and result as in :func:`kernels.linear_attention`; differentiable by autograd.
     """
+    if _rounds(query):
+        with torch.autocast(query.device.type, enabled=False):
+            return linear_attention(query, key, value, heads, mask)
     q, p, v = _normalised(query, key, value, heads, mask)
     context = torch.bmm(p, v.mT)  # [B * heads, channels of K, channels of V]
     out = torch.bmm(context.mT, q)
     return out.reshape(query.shape[0], value.shape[1], *query.shape[2:]).to(query.dtype)
+
+
+def _rounds(x: Tensor) -> bool:
+    """Whether autocast is on here: it would round the factors of the products."""
+    if x.is_cpu or x.is_cuda:  # asked like this: to name the device takes half a microsecond
+        return torch.is_autocast_enabled("cpu" if x.is_cpu else "cuda")
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _normalised(
@@ -43,6 +54,9 @@ def gradients(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value, written out: inside an operator autograd is off."""
+    if _rounds(query):
+        with torch.autocast(query.device.type, enabled=False):
+            return gradients(grad, query, key, value, heads, mask)
     q, p, v = _normalised(query, key, value, heads, mask)
     g = _by_head(grad.to(q.dtype), heads)
     grad_context = q @ g.mT

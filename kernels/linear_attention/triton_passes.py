@@ -6,13 +6,17 @@ a few small torch operations join. The backward pass recomputes the exponentials
 once in each direction.
 
 Features are [B, C, pixels] with contiguous pixels. Arithmetic is float32: products of float32
-features are exact to float32 ("ieee"), those of bfloat16 use tf32, which holds every bfloat16.
+features are exact to float32 ("ieee"). Where features are bfloat16 they use tf32, which holds
+bfloat16 but rounds the exponentials, weights and summaries that it multiplies them with to 11 bits;
+results are rounded to bfloat16's 8 at the end.
 """
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from kernels.launch import start
 
 # Programs to aim for: several for each multiprocessor of a large GPU.
 PROGRAMS = 1024
@@ -113,8 +117,8 @@ def query_forward(
     query, summary, out, channels, value_channels, pixels,
     D: tl.constexpr, DV: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Program (head, block): the output at one block of pixels."""
-    head, block = tl.program_id(0), tl.program_id(1)
+    """Program (block, head): the output at one block of pixels."""
+    block, head = tl.program_id(0), tl.program_id(1)
     row, column = tl.arange(0, D), tl.arange(0, DV)
     pixel = block * N + tl.arange(0, N)
     weights = load_summary(summary, head, row, column, channels, value_channels)
@@ -154,8 +158,8 @@ def key_backward(
     D: tl.constexpr, DV: tl.constexpr, N: tl.constexpr,
     MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Program (head, block): the gradients of K and V at one block of pixels."""
-    head, block = tl.program_id(0), tl.program_id(1)
+    """Program (block, head): the gradients of K and V at one block of pixels."""
+    block, head = tl.program_id(0), tl.program_id(1)
     row, column = tl.arange(0, D), tl.arange(0, DV)
     pixel = block * N + tl.arange(0, N)
     k, v = load_keys(
@@ -192,7 +196,8 @@ def forward(
     total = torch.empty_like(maximum)
     summary = torch.empty(groups, splits, channels, value_channels, device=key.device)
     used, masked = _used(mask, key)
-    key_forward[groups, splits](
+    start(
+        key_forward, (groups, splits),
         key, value, used, maximum, total, summary,
         heads, channels, value_channels, pixels, splits, steps, MASKED=masked, **options,
     )  # fmt: skip
@@ -204,9 +209,10 @@ def forward(
 
     out = query.new_empty(batch, value.shape[1], height, width)
     pixels = height * width
-    query_forward[groups, triton.cdiv(pixels, options["N"])](
-        query, summary, out, channels, value_channels, pixels, **options
-    )
+    start(
+        query_forward, (triton.cdiv(pixels, options["N"]), groups),
+        query, summary, out, channels, value_channels, pixels, **options,
+    )  # fmt: skip
     return out, summary, largest, inverse
 
 
@@ -229,7 +235,8 @@ def backward(
     pixels = query.shape[2] * query.shape[3]
     steps, splits = _splits(groups, pixels, options["N"])
     shares = torch.empty(groups, splits, channels, value_channels, device=key.device)
-    query_backward[groups, splits](
+    start(
+        query_backward, (groups, splits),
         query, grad, summary, grad_query, shares,
         channels, value_channels, pixels, splits, steps, **options,
     )  # fmt: skip
@@ -238,7 +245,8 @@ def backward(
     mean = (summary * grad_summary).sum(2)
     pixels = key.shape[2] * key.shape[3]
     used, masked = _used(mask, key)
-    key_backward[groups, triton.cdiv(pixels, options["N"])](
+    start(
+        key_backward, (triton.cdiv(pixels, options["N"]), groups),
         key, value, used, maximum, inverse, mean, grad_summary, grad_key, grad_value,
         heads, channels, value_channels, pixels, MASKED=masked, **options,
     )  # fmt: skip

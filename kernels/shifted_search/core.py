@@ -5,21 +5,23 @@ come as they are (any strides, float32 or bfloat16; flow, weights, offsets and s
 ``naive.py`` defines the values. Layouts:
 
     query    [B, C, H, W]
-    key      [B, R, C, H, W]        R references
+    key      [B, R, C, H, W]           R references
     value    [B, R, Cv, H, W]
-    flow     [B, R, 2, nH, nW]      pixels, channel 0 = x, 1 = y, at the queries only; may be NaN or
-    inf scores   [B, heads, nH, nW, K]  K = options.chosen(R); best first; per reference R blocks of
-    topk offsets  [B, heads, nH, nW, K, D]   (dx, dy), D = 2, where R = 1, else (reference, dx, dy),
-    D = 3 weights  [B, heads, nH, nW, K]
-    centre   [B, R, 2, nH, nW]      gradients w.r.t. the windows' centres *after* reflection:
-    ``op.py`` turns
-                                    them into the flow's (sign of the reflection, offsets' identity)
+    flow     [B, R, 2, nH, nW]         pixels, channel 0 = x, 1 = y, at the queries only; may be
+                                       NaN or inf
+    scores   [B, heads, nH, nW, K]     K = options.chosen(R); best first; per reference R blocks of
+                                       topk
+    offsets  [B, heads, nH, nW, K, D]  (dx, dy), D = 2, where R = 1, else (reference, dx, dy), D = 3
+    weights  [B, heads, nH, nW, K]
+    centre   [B, R, 2, nH, nW]         gradients w.r.t. the windows' centres *after* reflection:
+                                       ``custom.py`` turns them into the flow's (sign of the
+                                       reflection, offsets' identity)
 
 Head h owns the channels h * C / heads to (h + 1) * C / heads. Slots that no candidate inside the
 image could fill score -inf (dot) or +inf (l2), carry the offsets of the first outside candidates in
-scan order, weigh 0 and pass no gradient. In slot 0 of anchor="query" stands the query itself: zero
-offset, reference 0, no gradient to the centre. With integer positions scores pass none to the
-centre either, values do.
+scan order, weigh 0 and pass no gradient; a candidate whose score is NaN counts as outside. In slot
+0 of anchor="query" stands the query itself: zero offset, reference 0, no gradient to the centre.
+With integer positions scores pass none to the centre either, values do.
 """
 
 from importlib import import_module
@@ -33,7 +35,10 @@ from kernels.shifted_search.options import GatherOptions, SearchOptions
 
 
 class Backend(Protocol):
-    """The functions of a back end's module. Gradients come back in their tensors' dtypes."""
+    """The functions of a back end's module.
+
+    All results are contiguous; gradients come back in their tensors' dtypes.
+    """
 
     def search_forward(
         self, query: Tensor, key: Tensor, flow: Tensor, options: SearchOptions

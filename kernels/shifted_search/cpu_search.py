@@ -153,6 +153,7 @@ def place(own, flow, size, stride, s):
         down = max(np.float32(np.ceil((high - np.float32(size - 1)) / stride)), zero)
         down = min(down, max(np.float32(np.floor(low / stride)), zero))
         start += max(np.float32(np.ceil(-low / stride)), zero) - down
+        start = min(max(start, np.float32(1 - s.window)), zero)
     return centre, start
 
 
@@ -223,8 +224,9 @@ def mix_any(
     """The same for any search stride, one candidate at a time."""
     one, span = np.float32(1), s.span
     for i in range(s.window):
+        # A position a hair before the last pixel may round up to it: its fraction is then 1.
         py = cy + stride * (sy + np.float32(i))
-        iy = int(np.floor(py))
+        iy = min(int(np.floor(py)), top + span - 2)
         fy = py - np.float32(iy)
         for j in range(s.window):
             target = out + 4 * (i * s.window + j)
@@ -232,9 +234,9 @@ def mix_any(
                 put_float(target, np.float32(-np.inf))
                 continue
             px = cx + stride * (sx + np.float32(j))
-            ix = int(np.floor(px))
+            ix = min(int(np.floor(px)), left + span - 2)
             fx = px - np.float32(ix)
-            at = grid + 4 * (min(iy - top, span - 2) * span + min(ix - left, span - 2))
+            at = grid + 4 * ((iy - top) * span + ix - left)
             below = at + 4 * span
             upper = get_float(at) * (one - fx) + get_float(at + 4) * fx
             lower = get_float(below) * (one - fx) + get_float(below + 4) * fx

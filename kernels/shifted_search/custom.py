@@ -36,6 +36,11 @@ def _float(like: Tensor, *shape: int) -> Tensor:
     return like.new_empty(shape, dtype=torch.float32)
 
 
+def _gradients(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Like the tensors, but contiguous, as the gradients of all back ends are."""
+    return tuple(x.new_empty(x.shape) for x in tensors)
+
+
 # -- search ----------------------------------------------------------------------------------------
 
 
@@ -66,7 +71,7 @@ def _search_backward(grad_scores, query, key, scores, offsets, *settings):
 @_search_backward.register_fake
 def _(grad_scores, query, key, scores, offsets, *settings):
     centre = _float(query, *key.shape[:2], 2, *scores.shape[2:4])
-    return torch.empty_like(query), torch.empty_like(key), centre
+    return *_gradients(query, key), centre
 
 
 def _search_setup(ctx, inputs, output):
@@ -142,7 +147,7 @@ def _attention_backward(grad_out, query, key, value, flow, weights, offsets, sca
         *gradients, centre = _composed_backward(module, grad_out, *saved, scale, options)
     # A back end may have its own way through the reflection.
     through = getattr(module, "through_reflection", _through_reflection)
-    return *gradients, through(centre, flow, options, query)
+    return *gradients, through(centre, flow, options, query).contiguous()
 
 
 def _composed_backward(module, grad_out, query, key, value, weights, offsets, scale, options):
@@ -164,7 +169,7 @@ def _composed_backward(module, grad_out, query, key, value, weights, offsets, sc
 @_attention_backward.register_fake
 def _(grad_out, query, key, value, flow, weights, offsets, scale, *settings):
     grad_flow = _float(query, *key.shape[:2], 2, *weights.shape[2:4])
-    return *(torch.empty_like(x) for x in (query, key, value)), grad_flow
+    return *_gradients(query, key, value), grad_flow
 
 
 def _attention_setup(ctx, inputs, output):
@@ -231,7 +236,7 @@ def _gather_backward(grad_out, value, weights, offsets, *settings):
 
 @_gather_backward.register_fake
 def _(grad_out, value, weights, offsets, *settings):
-    return tuple(torch.empty_like(x) for x in (value, weights, offsets))
+    return _gradients(value, weights, offsets)
 
 
 def _gather_setup(ctx, inputs, output):
@@ -276,7 +281,7 @@ def _scatter_backward(grad_out, x, weights, offsets, *settings):
 
 @_scatter_backward.register_fake
 def _(grad_out, x, weights, offsets, *settings):
-    return tuple(torch.empty_like(t) for t in (x, weights, offsets))
+    return _gradients(x, weights, offsets)
 
 
 def _scatter_setup(ctx, inputs, output):

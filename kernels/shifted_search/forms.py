@@ -70,6 +70,9 @@ def to_core(
                 "temporal_radius", temporal_radius, f"<= {(query.shape[1] - 1) // 2} for T frames"
             )
         leading.append(window)
+        options.check(query.shape[2], window)
+    else:
+        options.check(query.shape[1], 1 if key.dim() == 4 else key.shape[1])
     flow = _flow(flow, query, leading, options)
     if value is not None:
         checks.features("value", value, (key.dim(),), "of as many axes as key")
@@ -78,13 +81,11 @@ def to_core(
         checks.sized("value", value, expected, "key's, but for the channels")
         checks.divides("heads", options.heads, "channels of value", value.shape[-3])
     if temporal_radius is None:
-        options.check(query.shape[1], 1 if key.dim() == 4 else key.shape[1])
         if key.dim() == 4:
             value = None if value is None else value[:, None]
             return query, key[:, None], flow[:, None], value, Form("pair", 1)
         return query, key, flow, value, Form("references", key.shape[1])
     frames = query.shape[1]
-    options.check(query.shape[2], window)
     searched = searched_frames(frames, temporal_radius, query.device)
     key = key[:, searched].flatten(0, 1)  # [B * T, W_t, C, H, W]
     if value is not None:
@@ -96,7 +97,6 @@ def to_core(
 def _flow(flow: Tensor, query: Tensor, leading: list[int], options: SearchOptions) -> Tensor:
     """The flow at the queries, [..., 2, nH, nW], in float32 (float64 where the features are)."""
     size, stride = list(query.shape[-2:]), options.query_stride
-    checks.whole("query_stride", stride)
     checks.features("flow", flow, (len(leading) + 3,), "[B, (R or T, W_t,) 2, H, W]")
     checks.alike("flow", flow, "query", query, dtype=False)
     grid = list(options.grid(*size))

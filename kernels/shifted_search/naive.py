@@ -63,7 +63,8 @@ def first_step(centre: Tensor, size: int, options: SearchOptions) -> Tensor:
     down = torch.ceil((high - (size - 1)) / stride).clamp(min=0)
     down = torch.minimum(down, torch.floor(low / stride).clamp(min=0))
     up = torch.ceil(-low / stride).clamp(min=0)
-    return start + up - down
+    # Strides like 1/3 are rounded, and what is divided by them may be a step too many.
+    return (start + up - down).clamp(1 - options.window, 0)
 
 
 def sample(image: Tensor, x: Tensor, y: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -167,7 +168,7 @@ def _candidates(
         if fixed:
             at_x, at_y = at_x.detach(), at_y.detach()
         score = score_at(query, key, at_x, at_y, reference, options)
-        score = torch.where(inside[:, None], score, options.worst)
+        score = torch.where(inside[:, None] & ~torch.isnan(score), score, options.worst)
         scores.append(score)
         rank = score.detach() if options.metric == "dot" else -score.detach()
         ranks.append(torch.where(forced[:, None], torch.inf, rank))

@@ -5,6 +5,8 @@ The naive one is plain torch and differentiated by autograd; the others stand be
 operators of custom.py, so that autograd, torch.compile and torch.export each see one operator.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -51,6 +53,7 @@ def shifted_search(
     Queries sit at the pixels (h * query_stride, w * query_stride). A window's centre is the query
     plus its flow, reflected once at the border (-1 -> 1) and, should it still be outside, clamped;
     NaN counts as 0. Candidates are centre + search_stride * (i - (window - 1) / 2) in both axes.
+    A candidate whose score is NaN, since a feature is, counts as one outside the image.
 
     Args:
         query, key: float32 or bfloat16 (products are summed in float32), any strides; float64 runs
@@ -168,6 +171,7 @@ def shifted_attention(
         per_reference,
         anchor,
     )
+    checks.finite("scale", scale)
     query, key, flow, value, form = to_core(query, key, flow, options, temporal_radius, value)
     name = choose(backend, query, BACKENDS)
     if name == "naive":
@@ -254,10 +258,10 @@ def scatter(
     options = GatherOptions(heads, patch, dilation, query_stride, "sum")
     checks.features("x", x, (4,), "[B, C, H, W]")
     options.check(x.shape[1])
-    height, width = x.shape[-2:] if size is None else size
-    checks.require(
-        (height, width) == tuple(x.shape[-2:]), "size", (height, width), f"{tuple(x.shape[-2:])}"
-    )
+    own = height, width = tuple(x.shape[-2:])
+    if size is not None:
+        fits = isinstance(size, Sequence) and tuple(size) == own
+        checks.require(fits, "size", size, f"{own}, the size of x")
     if references is not None:
         checks.whole("references", references)
     grid = options.grid(height, width)

@@ -7,13 +7,12 @@ that copy: float32 gradient buffers of key and value, and three numbers per key 
 Gradients of key, value and flow are atomic sums: their last bits change from run to run.
 """
 
-import contextlib
-
 import torch
 import triton
 from torch import Tensor
 
 from kernels import checks
+from kernels.launch import start
 from kernels.shifted_search import core, naive
 from kernels.shifted_search.options import GatherOptions, SearchOptions
 from kernels.shifted_search.triton_gather import (
@@ -57,13 +56,6 @@ def launch(kernel, tile: tuple[int, int], grid: tuple[int, int], images: int, *a
     start(kernel, (tiles, images), *args, **constants)
 
 
-def start(kernel, programs: tuple[int, ...], *args, **constants) -> None:
-    """Run a kernel on the device of its tensors (CPU tensors: in Triton's interpreter)."""
-    cuda = args[0].device.type == "cuda"
-    with torch.cuda.device(args[0].device) if cuda else contextlib.nullcontext():
-        kernel[programs](*args, **constants)
-
-
 def _reorder(source: Tensor, target: Tensor) -> Tensor:
     """Copy images ([B,] [R,] C, H, W) into ``target``, of another memory order or dtype."""
     planes = [x.stride(-2) == x.shape[-1] * x.stride(-1) for x in (source, target)]
@@ -101,10 +93,10 @@ def _readable(images: Tensor, often: bool) -> Tensor:
     return images
 
 
-def laid_out_like(images: Tensor, gradient: Tensor) -> Tensor:
-    """A float32 gradient [..., H, W, C] in dtype and memory order of images [..., C, H, W]."""
+def gradient_of(images: Tensor, gradient: Tensor) -> Tensor:
+    """A float32 gradient [..., H, W, C] in the dtype of images [..., C, H, W], contiguous."""
     gradient = gradient.movedim(-1, -3)
-    result = torch.empty_like(images)
+    result = images.new_empty(images.shape)
     if result.dtype == gradient.dtype and result.stride() == gradient.stride():
         return gradient
     return _reorder(gradient, result)
@@ -206,7 +198,8 @@ def search_backward(
         grad_query = torch.zeros(keys[:, 0].shape, dtype=torch.float32, device=query.device)
         grad_query = grad_query.movedim(-1, 1)
     else:
-        grad_query = (torch.empty_like if options.query_stride == 1 else torch.zeros_like)(query)
+        make = query.new_empty if options.query_stride == 1 else query.new_zeros
+        grad_query = make(query.shape)
     grad_key = torch.zeros(keys.shape, dtype=torch.float32, device=key.device)
     centre = grad_key.new_zeros(batch, references, 2, *grid)
     depth = channels // options.heads
@@ -222,8 +215,8 @@ def search_backward(
         CENTRE=options.positions == "bilinear",
     )  # fmt: skip
     if options.patch > 1:
-        grad_query = laid_out_like(query, grad_query.movedim(1, -1))
-    return grad_query, laid_out_like(key, grad_key), centre
+        grad_query = gradient_of(query, grad_query.movedim(1, -1))
+    return grad_query, gradient_of(key, grad_key), centre
 
 
 def fuses(options: SearchOptions) -> bool:
@@ -328,11 +321,11 @@ def gather_backward(
     values = channels_last(value, "value")
     grad_value = torch.zeros(values.shape, dtype=torch.float32, device=value.device)
     weights, offsets = weights.contiguous(), offsets.contiguous()
-    grad_weights, grad_offsets = torch.empty_like(weights), torch.empty_like(offsets)
+    grad_weights, grad_offsets = (x.new_empty(x.shape) for x in (weights, offsets))
     _gather_backward(
         grad_out, values, weights, offsets, grad_value, grad_weights, grad_offsets, options
     )
-    return laid_out_like(value, grad_value), grad_weights, grad_offsets
+    return gradient_of(value, grad_value), grad_weights, grad_offsets
 
 
 def scatter_forward(
@@ -386,6 +379,6 @@ def _gather_backward(
         grad_weights if places else unused, grad_offsets if places else unused, *strides,
         channels, options.heads, references, height, width, *grid, options.query_stride,
         weights.shape[-1], options.patch, options.dilation, offsets.shape[-1],
-        D=depth, N=n, L=lanes, STACK=stack, SINGLE=not stack and options.patch == 1, VALUE=True,
+        D=depth, N=n, L=lanes, STACK=stack, SINGLE=not stack and options.patch == 1,
         PLACES=places,
     )  # fmt: skip

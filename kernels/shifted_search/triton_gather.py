@@ -90,14 +90,14 @@ def gather_backward_kernel(
     grad_stride_c, grad_stride_k, grad_stride_p, value_stride, heads, references, height, width,
     rows, columns, query_stride, chosen, patch, dilation, components,
     D: tl.constexpr, N: tl.constexpr, L: tl.constexpr, STACK: tl.constexpr, SINGLE: tl.constexpr,
-    VALUE: tl.constexpr, PLACES: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr,
+    PLACES: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a gather. Grid (tiles of queries, B * heads).
 
     grad_out: as the out of ``gather_kernel``: for sums, pixels ``grad_stride_p`` apart; for stacks
     contiguous, channels ``grad_stride_c`` and samples ``grad_stride_k`` apart.
     SINGLE: sums of patches of one pixel, so that grad_out is read once per query.
-    VALUE: add to grad_value [B, R, H, W, heads * D] (float32); with grad_out = x this is scatter.
+    Adds to grad_value [B, R, H, W, heads * D] (float32); with grad_out = x this is scatter.
     PLACES: write grad_weights [B, heads, queries, K] and grad_offsets [..., components].
     """
     x, y, at_query, exists = tile_of_queries(rows, columns, query_stride, TILE_Y, TILE_X)
@@ -108,7 +108,7 @@ def gather_backward_kernel(
     channel = channel_block(N, L)
     image = b * references * plane * value_stride + head * D
     first = ((b * heads + head) * queries + at_query) * chosen
-    grad_out += b * grad_stride_b + head * D * grad_stride_c
+    grad_out += b * grad_stride_b + head.to(tl.int64) * D * grad_stride_c
     if SINGLE:
         at = (y * width + x).to(tl.int64) * grad_stride_p
         own = load_strided(grad_out, at, exists, grad_stride_c, channel, D, N * L == D)
@@ -128,9 +128,11 @@ def gather_backward_kernel(
                 if STACK:
                     from_k = k * grad_stride_k.to(tl.int64)
                     place = from_k + p * queries + at_query
+                    step = channel.to(tl.int64)  # a sample of all channels may be 2**31 numbers
                 else:
                     place = pixel.to(tl.int64) * grad_stride_p
-                g = load_strided(grad_out, place, inside, grad_stride_c, channel, D, N * L == D)
+                    step = channel
+                g = load_strided(grad_out, place, inside, grad_stride_c, step, D, N * L == D)
             at_x = x + move_x + dx
             at_y = y + move_y + dy
             p00, p01, p10, p11, fx, fy = corner_pixels(
@@ -156,11 +158,10 @@ def gather_backward_kernel(
                 slope = (1 - fy) * (s01 - s00) + fy * (s11 - s10)
                 grad_x += w * slope * reflection_sign(at_x, width)
                 grad_y += w * (bottom - top) * reflection_sign(at_y, height)
-            if VALUE:
-                add_corners(
-                    grad_value + image, p00, p01, p10, p11, fx, fy, w[:, None, None] * g,
-                    inside & (w != 0), value_stride, channel, D, N * L == D,
-                )  # fmt: skip
+            add_corners(
+                grad_value + image, p00, p01, p10, p11, fx, fy, w[:, None, None] * g,
+                inside & (w != 0), value_stride, channel, D, N * L == D,
+            )  # fmt: skip
         if PLACES:
             tl.store(grad_weights + first + k, grad_w, mask=exists)
             to = grad_offsets + (first + k) * components

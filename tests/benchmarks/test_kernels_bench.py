@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ def small(monkeypatch):
     monkeypatch.setattr(kernel_cases, "CPU_CORRELATION", [SIZE])
     monkeypatch.setattr(kernel_cases, "SMALL_LINEAR", [(2, 3), (4, 4)])
     monkeypatch.setattr(kernel_cases, "SMALL", (13, 16))
+    monkeypatch.setattr(kernel_cases, "LARGE", (17, 35))
     monkeypatch.setattr(kernel_cases, "WINDOW", 5)
     monkeypatch.setattr(suite, "ROUNDS", 2)
     monkeypatch.setattr(timing, "BLOCK_SECONDS", {"cpu": 0.0})
@@ -122,6 +124,66 @@ def test_a_wrong_contender_is_refused(what):
     assert kernel_gate.refusal(case, right) is None
 
 
+def wrong_at(case, size, what):
+    """The case's reference, but for one value of the images of one size."""
+
+    def call(x):
+        out = case.reference.call(x)
+        if tuple(out.shape[2:]) == size:
+            out[0, 0, 0, 0] += what
+        return out
+
+    return replace(case.reference, call=call, result=lambda x: (call(x),))
+
+
+def test_one_wrong_value_is_enough(small):
+    case = kernel_cases.linear_case("cpu", "float32", LINEAR[0], False)
+    assert kernel_gate.refusal(case, wrong_at(case, kernel_cases.SMALL, 0.0)) is None
+    why = kernel_gate.refusal(case, wrong_at(case, kernel_cases.SMALL, 1.0))
+    assert "output: one off by 1, more than" in why
+
+
+def test_ours_pass_a_larger_gate_as_well(small):
+    case = kernel_cases.linear_case("cpu", "float32", LINEAR[0], False)
+    wrong = wrong_at(case, kernel_cases.LARGE, 1.0)
+    assert "output: one off" in kernel_gate.refusal(case, wrong)
+    assert kernel_gate.refusal(case, replace(wrong, ours=False)) is None
+
+
+def test_the_larger_gate_goes_where_the_timed_sizes_go():
+    """Several parts of a head, and tiles of queries that are searched group by group."""
+    from kernels.linear_attention import cpu as linear
+    from kernels.shifted_search import cpu
+    from kernels.shifted_search.cpu_planes import groups_of_tiles
+    from kernels.shifted_search.options import SearchOptions
+    from kernels.vector_planes import ROWS
+
+    size, options = kernel_cases.LARGE, SearchOptions(9, 9)
+    x = kernel_cases.search_case("cpu", "float32", size, False).make(*size, "torn")
+    query, key, flow = x["query"], x["key"], x["flow"]
+    assert linear._parts(linear._rows(query)) > 1
+    search = cpu._search(query, key[:, None], options, 0)
+    assert cpu._smooth_planes(query[0], key, flow, options, search) is not None
+    sampled = (flow.data_ptr(), 4 * size[0] * size[1], 1, search)
+    groups, tiles = groups_of_tiles(0, -(-size[0] // ROWS), *sampled)
+    assert groups > tiles > 1
+
+
+def test_calls_beside_the_cases_pass_the_gate(small, naive, monkeypatch):
+    assert suite.refused_calls() == []
+    called = kernel_cases.default_linear()
+
+    def wrong(x):
+        return called.call(x) + (x["query"].shape[2] == 4)  # at the second size
+
+    broken = replace(called, call=wrong, result=lambda x: (wrong(x),))
+    monkeypatch.setattr(kernel_cases, "default_linear", lambda: broken)
+    (row,) = suite.refused_calls()
+    assert row["case"].startswith("64x4x4") and row["error"].startswith("not timed: output")
+    (figure,) = held_to("cpu", [row], {}, {}, {})
+    assert figure.holds is False
+
+
 def test_a_refused_contender_has_no_time(small, naive, monkeypatch):
     monkeypatch.setattr(suite, "extra_bytes", lambda *_: {"forward": 0, "training": 0})
 
@@ -187,6 +249,19 @@ def test_memory_is_a_peak_beyond_inputs_and_outputs(small, monkeypatch):
     # key and one product (3 MB each).
     output = 81 * 96 * 128 * 4
     assert 0.9 * output < found["forward"] < 5 * output
+
+
+def test_memory_that_cannot_be_measured_is_an_error(small, naive, monkeypatch):
+    if not kernel_memory.CLEAR.exists():
+        pytest.skip("no /proc/self/clear_refs here")
+    failed = SimpleNamespace(returncode=1, stdout="", stderr="Traceback\nMemoryError: too much\n")
+    monkeypatch.setattr(kernel_memory.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(suite, "refusal", lambda *_: None)
+    rows = suite.case_rows(search_case(), {"fma_gflops": 1.0})
+    assert all("exit status 1: MemoryError: too much" in row["error"] for row in rows)
+    ours, lost = held_to("cpu", rows, {}, {}, {})
+    assert ours.value == 1 and ours.holds is False
+    assert lost.value >= 2 and lost.holds is False
 
 
 def test_a_smooth_flow_is_as_strong_as_it_says():

@@ -2,6 +2,7 @@
 forgives and the compiler does not shows here. ``test_triton.py`` runs it."""
 
 import pytest
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -42,3 +43,20 @@ def test_compiles_for_a_gpu(name, features):
     done = triton.compile(ASTSource(kernel, signature, constexprs, attributes), target=HOPPER)
     assert len(done.asm["cubin"]) > 0
     assert ".local" not in done.asm["ptx"]
+
+
+@pytest.mark.parametrize("size", [(256, 8, 256, 256), (1, 64, 2160, 3840), (1, 4, 4, 4)])
+def test_grids_are_within_what_cuda_takes(size, monkeypatch):
+    """65,535 programs on every axis but the first."""
+    grids = {}
+    monkeypatch.setattr(
+        triton_volume,
+        "start",
+        lambda kernel, programs, *_, **__: grids.update({kernel.__name__: programs}),
+    )
+    x = torch.empty(size, device="meta")
+    out = triton_volume.forward(x, x, 4, 1, True)
+    triton_volume.backward(out, x, x, 4, 1, True)
+    assert set(grids) == set(CASES)
+    for programs in grids.values():
+        assert programs[0] < 2**31 and max(programs[1:], default=1) <= 65535, grids

@@ -102,6 +102,25 @@ def test_bfloat16_sums_in_float32():
     assert torch.equal(linear_attention(ones, ones, ones, backend="cpu"), ones)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["naive", "cpu", None])
+def test_autocast_rounds_nothing(backend, dtype):
+    inputs = [x.to(dtype) for x in images((9, 11), (9, 11), 16, 16)]
+    grad = torch.randn(1, 16, 9, 11)
+    wanted = with_gradients(linear_attention, inputs, grad, 2, backend=backend)
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = linear_attention(*leaves, 2, backend=backend)
+        assert torch.is_autocast_enabled("cpu")
+    found = [out.detach(), *torch.autograd.grad(out, leaves, grad.to(dtype))]
+    for ours, truth in zip(found, wanted, strict=True):
+        assert ours.dtype == dtype and torch.equal(ours, truth)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = naive.gradients(grad, *inputs, 2, None)
+    for ours, truth in zip(found, naive.gradients(grad, *inputs, 2, None), strict=True):
+        assert torch.equal(ours, truth)
+
+
 @pytest.mark.parametrize("layout", ["channels_last", "transposed", "cropped"])
 def test_any_strides(layout):
     inputs = images((18, 22), (18, 22), 8, 8, 2)

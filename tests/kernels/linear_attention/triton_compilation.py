@@ -52,3 +52,22 @@ def test_compiles_for_a_gpu(name, channels, dtype):
     assert done.metadata.shared <= 227 * 1024
     uses_matrix_units = "mma" in done.asm["ptx"]
     assert uses_matrix_units == (dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("channels", "heads", "size"), [(64, 2, (2160, 3840)), (128, 1, (1440, 2560)), (4, 4, (4, 4))]
+)
+def test_grids_are_within_what_cuda_takes(channels, heads, size, monkeypatch):
+    """65,535 programs on every axis but the first."""
+    grids = {}
+    monkeypatch.setattr(
+        triton_passes,
+        "start",
+        lambda kernel, programs, *_, **__: grids.update({kernel.__name__: programs}),
+    )
+    x = torch.empty(2, channels, *size, device="meta")
+    out, *saved = triton_passes.forward(x, x, x, heads, None)
+    triton_passes.backward(out, x, x, x, heads, None, *saved)
+    assert set(grids) == set(KERNELS)
+    for programs in grids.values():
+        assert programs[0] < 2**31 and max(programs[1:]) <= 65535, grids

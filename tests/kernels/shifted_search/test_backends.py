@@ -103,6 +103,20 @@ def test_flows_of_any_size(reach, search_inputs, agrees_with_naive):
     agrees_with_naive(_attention(options), [query, key, flow, value], "cpu")
 
 
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+@pytest.mark.parametrize("stride", [1.0, 2.0, 3.0, 0.5])
+def test_flows_just_below_zero(stride, metric, search_inputs):
+    """Far from the left border such a position rounds up to the next pixel, near it does not."""
+    (query, key, _), _ = search_inputs(1, 0, 16, 12, 40)
+    options = {"window": 3, "topk": 9, "search_stride": stride, "metric": metric}
+    for tiny in (-5e-7, -1e-6):
+        flow = torch.full((1, 2, 12, 40), tiny)
+        wanted = shifted_search(query, key, flow, backend="naive", **options)
+        found = shifted_search(query, key, flow, backend="cpu", **options)
+        torch.testing.assert_close(found[0], wanted[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[1], wanted[1], rtol=0, atol=1e-5)
+
+
 def test_zero_flow_gradients(search_inputs, agrees_with_naive):
     """Whole positions, where the bilinear weights have no single derivative: both take the same."""
     (query, key, flow), value = search_inputs(1, 0, 6, 7, 9)

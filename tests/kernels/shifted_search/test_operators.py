@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from kernels import gather, scatter, shifted_attention, shifted_search
 from kernels.shifted_search.options import GatherOptions, SearchOptions
@@ -91,6 +92,38 @@ def test_opcheck_gather(references, mode):
         torch.library.opcheck(torch.ops.lgmc.scatter.default, arguments)
 
 
+def _strides(operator, arguments) -> tuple[list, list]:
+    """Strides of the results, of real tensors and of fakes."""
+    real = [x.stride() for x in operator(*arguments)]
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(x) if torch.is_tensor(x) else x for x in arguments]
+        return real, [x.stride() for x in operator(*fakes)]
+
+
+@pytest.mark.parametrize("options", [SearchOptions(3, 2), SearchOptions(3, 2, patch=3)], ids=str)
+def test_gradients_are_contiguous_as_their_fakes_say(options):
+    """Whatever the memory order of the inputs: compiled graphs rely on it."""
+    image, key, value, grad = (
+        torch.randn(2, 4, 5, 6).contiguous(memory_format=torch.channels_last) for _ in range(4)
+    )
+    key, value = key[:, None], value[:, None]
+    flow = torch.randn(2, 1, 2, 6, 5).transpose(3, 4)
+    weights = torch.rand(2, 1, 2, 5, 6).permute(0, 1, 3, 4, 2)
+    offsets = torch.zeros(2, 1, 2, 2, 5, 6).permute(0, 1, 4, 5, 2, 3)
+    places, settings = (weights, offsets), (*options.values(), "cpu")
+    gathering = (*options.gathering().values(), "cpu")
+    lgmc = torch.ops.lgmc
+    for operator, arguments in (
+        (lgmc.shifted_search_backward, (weights, image, key, *places, *settings)),
+        (lgmc.shifted_attention_backward, (grad, image, key, value, flow, *places, 1.0, *settings)),
+        (lgmc.gather_backward, (grad, value, *places, *gathering)),
+        (lgmc.scatter_backward, (value, grad, *places, *gathering)),
+    ):
+        real, fake = _strides(operator, arguments)
+        assert real == fake, operator
+        assert all(x.is_contiguous() for x in operator(*arguments)), operator
+
+
 def _step(query, key, value, flow):
     out = shifted_attention(query, key, value, flow, window=3, topk=2, heads=2)
     scores, offsets = shifted_search(query, key, flow, window=3, topk=2, keep_in_image=True)
@@ -149,6 +182,7 @@ Q, K, FLOW = torch.zeros(2, 6, 8, 10), torch.zeros(2, 6, 8, 10), torch.zeros(2, 
         ("patch", {"patch": 0}),
         ("dilation", {"dilation": 0}),
         ("heads", {"heads": 4}),
+        ("heads", {"heads": 0}),
         ("metric", {"metric": "cosine"}),
         ("query_stride", {"query_stride": 0}),
         ("search_stride", {"search_stride": 0.0}),
@@ -187,6 +221,23 @@ def test_attention_refuses_values(value):
         shifted_attention(Q, K, value, FLOW, window=3, topk=4, heads=2)
 
 
+@pytest.mark.parametrize(
+    ("named", "changes"),
+    [
+        ("heads", {"heads": 0}),
+        ("heads", {"heads": "a"}),
+        ("query_stride", {"query_stride": 0}),
+        ("scale", {"scale": None}),
+        ("scale", {"scale": float("nan")}),
+        ("scale", {"scale": float("inf")}),
+        ("scale", {"scale": True}),
+    ],
+)
+def test_attention_refuses_options(named, changes):
+    with pytest.raises(ValueError, match=rf"^{named}: was .*, must be [^\n]*$"):
+        shifted_attention(Q, K, K, FLOW, window=3, topk=4, **changes)
+
+
 WEIGHTS, OFFSETS = torch.zeros(2, 1, 8, 10, 3), torch.zeros(2, 1, 8, 10, 3, 2)
 
 
@@ -210,7 +261,14 @@ def test_gather_refuses(named, changes):
 
 @pytest.mark.parametrize(
     ("named", "changes"),
-    [("x", {"x": K[0]}), ("size", {"size": (8, 9)}), ("references", {"references": 0})],
+    [
+        ("x", {"x": K[0]}),
+        ("size", {"size": (8, 9)}),
+        ("size", {"size": 5}),
+        ("size", {"size": (8, 10, 1)}),
+        ("references", {"references": 0}),
+        ("heads", {"heads": 0}),
+    ],
 )
 def test_scatter_refuses(named, changes):
     with pytest.raises(ValueError, match=rf"^{named}: was .*, must be "):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels import gather, scatter, shifted_attention, shifted_search
 from kernels.shifted_search import triton as backend
-from kernels.shifted_search.options import SearchOptions
+from kernels.shifted_search.options import GatherOptions, SearchOptions
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -227,6 +227,20 @@ def test_the_operators_are_what_their_fakes_say(last):
     torch.library.opcheck(
         operators.shifted_attention_backward, (out, *saved, 1.0, *options), test_utils=tests
     )
+
+
+def test_gradients_of_gather_and_scatter_are_contiguous():
+    """Values, weights and offsets may lie in any order; fakes say contiguous."""
+    value, x = (features(1, 4, 3, 4).contiguous(memory_format=torch.channels_last) for _ in "ab")
+    weights = features(1, 1, 2, 3, 4).permute(0, 1, 3, 4, 2)
+    offsets = features(1, 1, 2, 2, 3, 4).permute(0, 1, 4, 5, 2, 3)
+    settings = (*GatherOptions().values(), "triton")
+    for operator, arguments in (
+        (torch.ops.lgmc.gather_backward, (x, value[:, None], weights, offsets, *settings)),
+        (torch.ops.lgmc.scatter_backward, (value[:, None], x, weights, offsets, *settings)),
+    ):
+        assert all(result.is_contiguous() for result in operator(*arguments))
+        torch.library.opcheck(operator, arguments, test_utils=("test_faketensor",))
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="takes the interpreter minutes")
