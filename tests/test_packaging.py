@@ -55,6 +55,7 @@ ROOMS = {
     "graphed": 0,
     "rate": 1,
     "memory": 0,
+    "standard_input": 1,
     "errors": 0,
 }
 # Distributions whose module has another name.

@@ -193,9 +193,13 @@ class ContainerReader:
     def _next(self, number: int, offset: int, index_offset: int | None) -> tuple[Packet, Placement]:
         """Read the next packet and check that it may stand here."""
         header = self.header
-        limit = max(frame_payload_limit(header), _INDEX_ENTRY_LIMIT * (len(self._intra) + 1))
+        frame_limit = frame_payload_limit(header)
+        limit = max(frame_limit, _INDEX_ENTRY_LIMIT * (len(self._intra) + 1))
         packet, head = read_packet(
-            self._source, digests=header.digests, limit=min(limit, MAX_PAYLOAD)
+            self._source,
+            digests=header.digests,
+            limit=min(limit, MAX_PAYLOAD),
+            frame_limit=frame_limit,
         )
         if packet.type is PacketType.END:
             self._check_end(packet, index_offset)

@@ -126,17 +126,6 @@ class SequenceHeader:
         head = MAGIC + bytes((VERSION, len(body))) + body
         return head + struct.pack("<I", zlib.crc32(head))
 
-    @classmethod
-    def unpack(cls, data: bytes) -> SequenceHeader:
-        """Parse the bytes that ``pack`` made; raises BitstreamError on anything else."""
-        source = ByteSource(io.BytesIO(data))
-        header = read_header(source)
-        if source.take_up_to(1):
-            raise BitstreamError(
-                f"the sequence header has {len(data) - source.offset + 1} bytes after its checksum"
-            )
-        return header
-
 
 def read_header(source: ByteSource) -> SequenceHeader:
     """Read magic, version and header from the start of a stream.

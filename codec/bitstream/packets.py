@@ -143,12 +143,15 @@ def frame_packet_bytes(stream_bytes: int, *, digests: bool) -> int:
     return 1 + len(pack_varint(payload)) + payload + DIGEST_BYTES * digests + CRC_BYTES
 
 
-def read_packet(source: ByteSource, *, digests: bool, limit: int) -> tuple[Packet, int]:
+def read_packet(
+    source: ByteSource, *, digests: bool, limit: int, frame_limit: int | None = None
+) -> tuple[Packet, int]:
     """Read one packet and check it.
 
     Args:
         digests: the header's flag.
         limit: most payload bytes to believe; checked before anything is allocated.
+        frame_limit: of a frame packet, None: ``limit``.
 
     Returns:
         The packet, and the bytes its type and length took.
@@ -161,6 +164,8 @@ def read_packet(source: ByteSource, *, digests: bool, limit: int) -> tuple[Packe
         kind = PacketType(code[0])
     except ValueError:
         raise BitstreamError(f"packet type {code[0]:#04x} is not known") from None
+    if kind.is_frame and frame_limit is not None:
+        limit = frame_limit
     size, raw_size = read_varint(source, limit)
     payload = source.take(size)
     digest = source.take(DIGEST_BYTES) if digests and kind.is_frame else None

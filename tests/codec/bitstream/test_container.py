@@ -245,6 +245,17 @@ def test_huge_lengths_are_refused():
         read(data)
 
 
+def test_many_i_frames_do_not_raise_the_limit_of_a_frame():
+    """The index of 6,000 may be longer than a frame of 5x3 pixels."""
+    header = replace(HEADER, digests=False)
+    frames = [Packet(PacketType.INTRA, b"", 3)] * 6000
+    assert len(read(stream(frames, header))) == 6000
+    too_long = Packet(PacketType.INTRA, bytes(80000), 3)
+    data = assemble(*frames, too_long, header=header)
+    with pytest.raises(BitstreamError, match="over the limit of 65776"):
+        read(data)
+
+
 INTRA, INTER = FRAMES[0], FRAMES[1]
 START = len(HEADER.pack())
 I_BYTES = len(pack_packet(INTRA, digests=True, limit=100)[0])

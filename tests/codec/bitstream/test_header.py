@@ -75,10 +75,14 @@ def headers(draw):
     )
 
 
+def unpacked(data: bytes) -> SequenceHeader:
+    return read_header(ByteSource(io.BytesIO(data)))
+
+
 @given(headers())
 @settings(deadline=None, max_examples=100)
 def test_round_trip(header):
-    assert SequenceHeader.unpack(header.pack()) == header
+    assert unpacked(header.pack()) == header
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_round_trip(header):
 )
 def test_golden_bytes(header, golden):
     assert header.pack().hex(" ") == golden.hex(" ")
-    assert SequenceHeader.unpack(golden) == header
+    assert unpacked(golden) == header
 
 
 def test_length_does_not_depend_on_frame_count():
@@ -145,14 +149,14 @@ def with_byte(position: int, value: int) -> bytes:
 )
 def test_parsing_refuses_what_a_checksum_does_not_catch(position, value, says):
     with pytest.raises(BitstreamError, match=says):
-        SequenceHeader.unpack(with_byte(position, value))
+        unpacked(with_byte(position, value))
 
 
 def test_another_version_is_named():
     data = bytearray(HEADER.pack())
     data[4] = 7
     with pytest.raises(BitstreamError, match="version 7.*reads version 1"):
-        SequenceHeader.unpack(bytes(data))
+        unpacked(bytes(data))
 
 
 @pytest.mark.parametrize(
@@ -162,12 +166,11 @@ def test_another_version_is_named():
         (b"hello, I am a text file", "not a .lgmc stream"),
         (b"LG", "ends inside its sequence header"),
         (GOLDEN[:-1], "ends inside its sequence header"),
-        (GOLDEN + b"\0", "1 bytes after"),
     ],
 )
 def test_what_is_no_header(data, says):
     with pytest.raises(BitstreamError, match=says):
-        SequenceHeader.unpack(data)
+        unpacked(data)
 
 
 def test_every_bit_flip_is_seen():
