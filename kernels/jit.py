@@ -151,7 +151,7 @@ def _team() -> Callable | None:
     millisecond: threads of another pool would have to share the cores with them.
     """
     try:
-        # Only if torch has loaded it: another copy would have other threads.
+        # Only a copy that this process has loaded, for torch as a rule: another has other threads.
         library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
         begin = library.GOMP_parallel
     except (OSError, AttributeError):
