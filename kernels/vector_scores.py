@@ -142,8 +142,6 @@ def keep_best(typing, candidates, count, first, best, indices, kept):
         candidates: [count][LANES] float32; candidate i has the index first + i.
         best: [kept][LANES] float32, each lane's list, largest first; NaN marks an empty place.
         indices: [kept][LANES] int32. Of equals the one that came first stands first.
-
-    A candidate that is NaN is listed as -inf.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -176,8 +174,6 @@ def _each_entering(builder, candidates, count, first, worst, insert):
         some = builder.icmp_unsigned("!=", any_lane, ir.Constant(ir.IntType(LANES), 0))
         with builder.if_then(some):
             index = builder.trunc(builder.add(first, loop.index), _INT)
-            number = builder.fcmp_ordered("ord", value, value)
-            value = builder.select(number, value, ir.Constant(_VECTOR, [float("-inf")] * LANES))
             insert(value, _broadcast(builder, index, _INDICES))
 
 

@@ -19,9 +19,9 @@ come as they are (any strides, float32 or bfloat16; flow, weights, offsets and s
 
 Head h owns the channels h * C / heads to (h + 1) * C / heads. Slots that no candidate inside the
 image could fill score -inf (dot) or +inf (l2), carry the offsets of the first outside candidates in
-scan order, weigh 0 and pass no gradient; a candidate whose score is NaN counts as outside. In slot
-0 of anchor="query" stands the query itself: zero offset, reference 0, no gradient to the centre.
-With integer positions scores pass none to the centre either, values do.
+scan order, weigh 0 and pass no gradient. In slot 0 of anchor="query" stands the query itself: zero
+offset, reference 0, no gradient to the centre. With integer positions scores pass none to the
+centre either, values do.
 """
 
 from importlib import import_module

@@ -168,7 +168,7 @@ def _candidates(
         if fixed:
             at_x, at_y = at_x.detach(), at_y.detach()
         score = score_at(query, key, at_x, at_y, reference, options)
-        score = torch.where(inside[:, None] & ~torch.isnan(score), score, options.worst)
+        score = torch.where(inside[:, None], score, options.worst)
         scores.append(score)
         rank = score.detach() if options.metric == "dot" else -score.detach()
         ranks.append(torch.where(forced[:, None], torch.inf, rank))

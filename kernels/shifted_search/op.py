@@ -53,7 +53,7 @@ def shifted_search(
     Queries sit at the pixels (h * query_stride, w * query_stride). A window's centre is the query
     plus its flow, reflected once at the border (-1 -> 1) and, should it still be outside, clamped;
     NaN counts as 0. Candidates are centre + search_stride * (i - (window - 1) / 2) in both axes.
-    A candidate whose score is NaN, since a feature is, counts as one outside the image.
+    Where a feature is NaN scores are too, in no order, and a candidate may be listed twice.
 
     Args:
         query, key: float32 or bfloat16 (products are summed in float32), any strides; float64 runs

@@ -122,24 +122,6 @@ def test_a_moved_window_keeps_its_centre(backend, window, stride):
     torch.testing.assert_close(scores[0, 0, ..., 0], (query * key).sum(1)[0])
 
 
-@pytest.mark.parametrize("reach", [0.0, 6.0])
-@pytest.mark.parametrize("topk", [3, 12])
-@pytest.mark.parametrize("metric", ["dot", "l2"])
-def test_a_score_that_is_nan_counts_as_outside(backend, reach, topk, metric):
-    query, key, value = (torch.randn(1, 16, 8, 20) for _ in range(3))
-    key[0, 3, 4, 5] = torch.nan
-    flow = reach * torch.randn(1, 2, 8, 20)
-    options = {"window": 5, "topk": topk, "metric": metric, "backend": backend}
-    scores, offsets = shifted_search(query, key, flow, **options)
-    ranks = scores if metric == "dot" else -scores
-    assert not scores.isnan().any() and (ranks[..., 1:] <= ranks[..., :-1]).all()
-    # No candidate twice.
-    places = torch.view_as_complex(offsets.contiguous()).unsqueeze(-1)
-    same = (places == places.transpose(-1, -2)).sum((-1, -2))
-    assert (same == topk).all()
-    assert not shifted_attention(query, key, value, flow, **options).isnan().any()
-
-
 def test_anchors(backend):
     query, key = torch.randn(2, 1, 4, 6, 7)
     flow = torch.zeros(1, 2, 6, 7)
