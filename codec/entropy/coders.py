@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.entropy import rans
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
 from codec.errors import BitstreamError
 
@@ -174,6 +173,8 @@ class StreamDecoder:
     differentiable = False
 
     def __init__(self, payload: bytes, account: bool = False) -> None:
+        from codec.entropy import rans  # and with it numba, which nobody else here needs
+
         if len(payload) < 8 or len(payload) % 4:
             raise _forged(f"has an impossible length ({len(payload)} bytes)")
         self.account = account
@@ -181,7 +182,7 @@ class StreamDecoder:
         self._maps: dict[str, np.ndarray] = {}
         self._to_account: list[tuple[str, Prior, Tensor, np.ndarray | slice, np.ndarray]] = []
         self._words = np.frombuffer(payload, "<u4").astype(np.uint32)
-        self._at = rans.begin(self._words)
+        self._rans, self._at = rans, rans.begin(self._words)
         if self._read(np.zeros(_LEAD_IN, np.int32), _LEAD_IN_TABLES).any():
             raise _forged("does not begin as one")
 
@@ -199,7 +200,7 @@ class StreamDecoder:
 
         What is read with other tables than it was written with next to never ends there.
         """
-        if not rans.is_at_end(self._words, self._at):
+        if not self._rans.is_at_end(self._words, self._at):
             raise _forged("holds more than its symbols")
 
     @property
@@ -227,10 +228,10 @@ class StreamDecoder:
     def _read(self, rows: np.ndarray, tables: "_Tables") -> np.ndarray:
         """The next symbols, float32, one for each row of the tables."""
         symbols = np.empty(rows.size, np.float32)
-        outcome = rans.read(self._words, self._at, rows.astype(np.int32), *tables, symbols)
-        if outcome == rans.TOO_SHORT:
+        outcome = self._rans.read(self._words, self._at, rows.astype(np.int32), *tables, symbols)
+        if outcome == self._rans.TOO_SHORT:
             raise _forged("ends before its symbols do")
-        if outcome == rans.TOO_FAR:
+        if outcome == self._rans.TOO_FAR:
             raise _forged("holds a symbol that no encoder writes")
         return symbols
 
