@@ -173,7 +173,7 @@ class StreamDecoder:
     differentiable = False
 
     def __init__(self, payload: bytes, account: bool = False) -> None:
-        from codec.entropy import rans  # and with it numba, which nobody else here needs
+        from codec.entropy import rans  # numba: for decoders alone
 
         if len(payload) < 8 or len(payload) % 4:
             raise _forged(f"has an impossible length ({len(payload)} bytes)")

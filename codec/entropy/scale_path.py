@@ -57,7 +57,8 @@ class IntegerConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         unit = float(1 << _WEIGHT_BITS)
-        weight = round_straight_through(self.weight * unit) / unit
+        limited = (self.weight * unit).clamp(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+        weight = round_straight_through(limited) / unit
         return F.conv2d(x, weight, self.bias, padding=self.padding)
 
     def exact(self, x: Tensor) -> Tensor:
