@@ -247,6 +247,7 @@ def _measure_there(
 
     threads: of torch, 0 for all cores of the worker, None for as many as there are.
     """
+    _heed_interrupts()
     keep_freed_memory()
     task, complaint = order.unpacked()
     if task is None:
@@ -256,6 +257,15 @@ def _measure_there(
 
         torch.set_num_threads(threads or _cores())
     return measure_point(task), _machine()
+
+
+def _heed_interrupts() -> None:
+    """In a worker: what a shell starts in the background ignores SIGINT, and so do its children.
+
+    Ray cancels a task by such a signal, which would go unheard.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _machine() -> Machine:

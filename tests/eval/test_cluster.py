@@ -70,10 +70,18 @@ def begun(folder: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def pool():
-    """Two workers of one core each; ``Marked`` travels to them by value."""
+    """Two workers of one core each; ``Marked`` travels to them by value.
+
+    They begin as what a shell starts in the background: SIGINT is ignored.
+    """
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with cluster.open_cluster("local:2") as opened:
-        yield opened
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with cluster.open_cluster("local:2") as opened:
+            signal.signal(signal.SIGINT, before)
+            yield opened
+    finally:
+        signal.signal(signal.SIGINT, before)
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
