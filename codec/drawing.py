@@ -25,18 +25,20 @@ def colour_wheel(side: int) -> np.ndarray:
     return colours
 
 
-def over_pixels(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def over_pixels(values: np.ndarray, size: tuple[int, int], part: str) -> np.ndarray:
     """Bits of a latent's places [h, w] spread evenly over the pixels that each stands for.
 
     Args:
-        values: bits of a place of y (16 x 16 pixels) or of z (64 x 64), which the shape tells.
+        values: bits of each place.
         size: (H, W) of the frame.
+        part: the latent's name; a place of a hyper latent stands for 64 x 64 pixels, others for
+            16 x 16. The shape alone would not tell them apart in frames of few pixels.
 
     Returns:
         Bits a pixel [H, W].
     """
     height, width = size
-    step = 16 if values.shape[1] >= width / 20 else 64
+    step = 64 if part.endswith("_hyper") else 16
     return np.repeat(np.repeat(values / step**2, step, 0), step, 1)[:height, :width]
 
 

@@ -182,7 +182,7 @@ def _assemble(
         for name, x in pictures.items()
         if x is not target
     }
-    bits = {part: over_pixels(values, size) for part, values in maps.items()}
+    bits = {part: over_pixels(values, size, part) for part, values in maps.items()}
 
     def picture(x: Tensor) -> np.ndarray:
         return x[0].permute(1, 2, 0).cpu().numpy()

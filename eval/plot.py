@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,7 +224,8 @@ def intra_periods(results: Sequence[RdResults]) -> str:
 
 def _save(figure, target: Path) -> list[Path]:
     stem = target.with_suffix("") if target.suffix in (".png", ".svg") else target
-    figure.draw_without_rendering()
+    with _any_script():
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, not again for every file
     written = []
     for suffix in (".png", ".svg"):
@@ -238,5 +241,15 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
     Raises ResultsError where it cannot be written.
     """
     content = io.BytesIO()
-    figure.savefig(content, dpi=dpi, format=path.suffix[1:])
+    with _any_script():
+        figure.savefig(content, dpi=dpi, format=path.suffix[1:])
     write_bytes(path, content.getvalue())
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Names of clips may be in letters that matplotlib's font lacks: it draws boxes for them, and
+    need not warn of each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield

@@ -22,6 +22,7 @@ _WHAT_TO_DO = {
     errno.EACCES: "permission denied; choose another place or change the permissions",
     errno.EPERM: "not permitted; choose another place",
     errno.EROFS: "the file system is read-only; choose another place",
+    errno.EEXIST: "this exists already; choose another name",
     errno.EISDIR: "this is a folder; give a file",
     errno.ENOTDIR: "a part of this path is a file, not a folder; check the path",
     errno.ENOSPC: "no space left on the disk; free some, or write elsewhere",
@@ -41,10 +42,12 @@ class Stopped(KeyboardInterrupt):
 
 def guarded(run: Callable[[], int]) -> int:
     """``run()``'s exit code, or that of what went wrong, said in one line on stderr."""
+    if sys.stderr is None:  # closed; print(file=None) would write into standard output
+        sys.stderr = open(os.devnull, "w")
     try:
         with signals_unwind(), warnings_complain():
             code = run()
-            sys.stdout.flush()
+            _flush_stdout()
             return code
     except BrokenPipeError:
         # `lgmc decode x - | ffplay -`, closed: not worth a word, and not a success either. First,
@@ -130,10 +133,15 @@ def signals_unwind() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _flush_stdout() -> None:
+    if sys.stdout is not None:  # closed (`>&-`): prints go nowhere
+        sys.stdout.flush()
+
+
 def _drop_stdout() -> None:
     """Nothing is left to be flushed at exit into an output that already failed."""
     try:
-        sys.stdout.flush()
+        _flush_stdout()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

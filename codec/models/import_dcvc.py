@@ -151,9 +151,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; name an official DCVC-TCM checkpoint") from None
-    except Exception as error:  # torch.load raises many types on damaged files
-        line = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path}: not a PyTorch checkpoint ({line})") from None
+    except Exception:  # torch.load raises many types on damaged files, in words for programmers
+        raise ModelError(
+            f"{path}: not a PyTorch checkpoint of weights; name an official one of DCVC-TCM"
+        ) from None
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):

@@ -121,8 +121,15 @@ class History:
 
     @property
     def exported(self) -> dict[str, Any] | None:
-        """The event of the export that ended the schedule as it now is."""
-        ends = [one for one in self.events if one["event"] in ("start", "exported")]
+        """The event of the export that ended the schedule as it now is.
+
+        A start at the end, the same command given once more, changes nothing of it.
+        """
+        ends = [
+            one
+            for one in self.events
+            if one["event"] == "exported" or (one["event"] == "start" and one["step"] != self.total)
+        ]
         if ends and ends[-1]["event"] == "exported" and ends[-1]["step"] == self.total:
             return ends[-1]
         return None

@@ -127,7 +127,7 @@ def _bits_by_group(maps: dict[str, np.ndarray], size: tuple[int, int]) -> dict[s
     groups: dict[str, np.ndarray] = {}
     for part, bits in maps.items():
         group = part.removesuffix("_hyper")
-        groups[group] = groups.get(group, 0.0) + over_pixels(bits, size)
+        groups[group] = groups.get(group, 0.0) + over_pixels(bits, size, part)
     return groups
 
 

@@ -69,8 +69,8 @@ class TrainingRun:
 
     Raises:
         ConfigError: an empty schedule, no data, a stage that no clip is long or large enough for, a
-            crop that does not suit the model, a folder that holds another model's run, or a batch
-            that is too small to be shared out.
+            crop that does not suit the model, a folder that holds another model's run or cannot
+            be made, or a batch that is too small to be shared out.
         TrainingError: the processes do not see the same clips or the same folder.
     """
 
@@ -89,7 +89,7 @@ class TrainingRun:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.device = self.ranks.device(self.config.device)
-        folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self._check_same_model()
         if share is None:
             self.clips, self.held_out, self.filtered = self.ranks.in_turn(self._load_clips)
@@ -234,6 +234,13 @@ class TrainingRun:
         log.validation(self.step, result)
         log.look(self.step, look(self.product, self.held_out))
         return result
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            reason = exc.strerror or exc
+            raise ConfigError(f"the folder {self.folder} cannot be made ({reason})") from exc
 
     def _check_schedule(self) -> None:
         if not self.config.stages:

@@ -15,8 +15,9 @@ from codec.errors import VideoError
 from codec.video.format import Frame, VideoFormat
 from codec.video.pixel_formats import PlanePlan, is_full_by_habit, plan_for, planes_of
 from codec.video.signalling import matrix_of, range_of
-from codec.video.source import VideoReader, warn_unheeded
+from codec.video.source import VideoReader, warn_broken, warn_unheeded
 from codec.video.timing import (
+    LONGEST_REORDER,
     constant_rate,
     presentation_times,
     resample,
@@ -55,6 +56,7 @@ class _Clock:
     last: Fraction
     count: int  # frames
     whole: int | None = None  # frames before the gaps at the end of a file that was cut off
+    broken: bool = False  # whether a packet is not whole, so that frames are missing or guessed
 
 
 def open_container(
@@ -94,6 +96,8 @@ def open_container(
         pose = _pose_of(first, name)
         fps = resample_fps or clock.rate
         format = _format_of(first, plan, pose, fps, name, matrix, range)
+        if clock.broken:
+            warn_broken(name)
         warn_unheeded(name, first.interlaced_frame, stream.sample_aspect_ratio)
     except BaseException:
         container.close()
@@ -143,24 +147,25 @@ def _read_clock(path: Path, frames: int | None) -> _Clock:
     with container:
         hints = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         tick = Fraction(stream.time_base) if stream.time_base else Fraction(1, 90000)
-        stamps = []
         wanted = None if frames is None else frames + _REORDER
         try:
             packets = (one for one in container.demux(stream) if one.size and not one.is_discard)
-            stamps = [(packet.pts, packet.dts) for packet in islice(packets, wanted)]
+            looked_at = [(one.pts, one.dts, one.is_corrupt) for one in islice(packets, wanted)]
         except av.FFmpegError as exc:
             raise VideoError(f"{path} is damaged and cannot be read to its end") from exc
+    stamps = [(pts, dts) for pts, dts, _ in looked_at]
     count = len(stamps) if frames is None else min(len(stamps), frames)
     times = presentation_times(stamps, tick)[:frames]
+    broken = any(corrupt for _, _, corrupt in looked_at[: count + LONGEST_REORDER])
     named = next((Fraction(rate) for rate in hints if rate), Fraction(25))
     if len(times) < 2 or times[-1] == times[0]:
         # One frame, or an elementary stream without time stamps: the rate is what is named.
-        return _Clock(named, True, Fraction(0), (count - 1) / named, count)
+        return _Clock(named, True, Fraction(0), (count - 1) / named, count, broken=broken)
     rate = constant_rate(times, hints, tick)
     mean = (len(times) - 1) / (times[-1] - times[0])
     to_the_end = len(stamps) == count
     whole = whole_beginning(times, hints, tick) if to_the_end and rate is None else None
-    return _Clock(rate or mean, rate is not None, times[0], times[-1], count, whole)
+    return _Clock(rate or mean, rate is not None, times[0], times[-1], count, whole, broken)
 
 
 def _decode(

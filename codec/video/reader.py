@@ -45,7 +45,7 @@ def open_reader(
         frame nearest to it.
 
     Frames are taken as progressive and pixels as square. Where the source says otherwise, a
-    VideoWarning does too.
+    VideoWarning does too, and where FFmpeg finds that packets of the file are not whole.
 
     Raises VideoError with one line that says what is wrong and what to do, here or, for damage
     further on, while iterating.

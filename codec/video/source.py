@@ -57,6 +57,16 @@ class VideoReader:
         self.close()
 
 
+def warn_broken(name: str) -> None:
+    """Warn that frames are missing, or made up by FFmpeg's decoder."""
+    warnings.warn(
+        f"{name} is damaged or cut off: frames at the damage are left out or guessed, fetch the "
+        "file again",
+        VideoWarning,
+        stacklevel=2,
+    )
+
+
 def warn_unheeded(name: str, interlaced: bool, pixel: Fraction | None) -> None:
     """Warn of fields, and of pixels (`pixel`: width over height) that are not square."""
     if interlaced:

@@ -14,7 +14,7 @@ _COMMON_RATES = tuple(
     for rate in "24000/1001 24 25 30000/1001 30 48 50 60000/1001 60 120000/1001 120".split()
 )
 
-_REORDERED = 16  # most B frames in a row of H.264 and HEVC
+LONGEST_REORDER = 16  # most B frames in a row of H.264 and HEVC
 
 
 def constant_rate(
@@ -45,13 +45,13 @@ def whole_beginning(
     times: list[Fraction], hints: Iterable[Fraction | None], tick: Fraction
 ) -> int | None:
     """How many frames stand before the first gap, where all times lie on one rate but for gaps
-    among the last _REORDERED; None where they do not.
+    among the last LONGEST_REORDER; None where they do not.
 
     So ends a file that was cut off: B frames are stored behind the frames that they are shown
     before.
     """
-    rate = constant_rate(times[:-_REORDERED], hints, tick)
-    if rate is None or len(times) < _REORDERED + 2:
+    rate = constant_rate(times[:-LONGEST_REORDER], hints, tick)
+    if rate is None or len(times) < LONGEST_REORDER + 2:
         return None
     places = [float((time - times[0]) * rate) for time in times]
     slack = 0.1 + 1.5 * float(tick * rate)
@@ -59,7 +59,7 @@ def whole_beginning(
         return None
     numbers = [round(place) for place in places]
     gaps = [i for i, number in enumerate(numbers) if number != i]
-    return gaps[0] if gaps and numbers[-1] < len(times) + _REORDERED else None
+    return gaps[0] if gaps and numbers[-1] < len(times) + LONGEST_REORDER else None
 
 
 def presentation_times(

@@ -23,15 +23,24 @@ def test_the_wheel_has_the_colours_of_its_directions():
     assert wheel[0, 0] == pytest.approx([1, 1, 1])  # outside of the disc
 
 
-@pytest.mark.parametrize(("places", "step"), [((4, 5), 16), ((1, 2), 64)])
-def test_bits_lie_where_their_place_is(places, step):
+@pytest.mark.parametrize(
+    ("part", "places", "step"), [("motion", (4, 5), 16), ("motion_hyper", (1, 2), 64)]
+)
+def test_bits_lie_where_their_place_is(part, places, step):
     bits = np.zeros(places)
     bits[0, 1] = 512.0
-    spread = over_pixels(bits, (50, 72))
+    spread = over_pixels(bits, (50, 72), part)
     assert spread.shape == (50, 72)
     inside = spread[: min(step, 50), step : min(2 * step, 72)]
     assert np.all(inside == 512.0 / step**2)
     assert spread.sum() == pytest.approx(inside.sum())
+
+
+@pytest.mark.parametrize(("part", "places"), [("residual", (3, 2)), ("residual_hyper", (1, 1))])
+def test_a_narrow_picture_is_covered(part, places):
+    step = 64 if part.endswith("_hyper") else 16
+    spread = over_pixels(np.ones(places), (33, 17), part)
+    assert spread.shape == (33, 17) and np.all(spread == 1 / step**2)
 
 
 def test_more_bits_are_brighter():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from eval.anchors import Anchor
 from eval.plot import average_curve, plot_rd
 from eval.point import PointTask, place
 from eval.pool import LocalPool
-from eval.results import ResultsError, load_results, table
+from eval.results import RdResults, ResultsError, load_results, table
 from eval.run import evaluate
 from eval.sequences import find_sequences
 
@@ -253,6 +254,14 @@ def test_a_damaged_cache_entry_is_measured_again(clips, tmp_path):
         path.write_text(path.read_text()[:100])
     second = evaluate(clips / "pan.y4m", **arguments)
     assert [p.bytes for p in second.results[0].points] == [p.bytes for p in first.results[0].points]
+
+
+def test_a_name_that_the_font_lacks_is_drawn_without_a_warning(done, tmp_path):
+    text = done[0].results[0].model_dump_json().replace('"pan"', '"\u65e5\u672c"')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in plot_rd([RdResults.model_validate_json(text)], tmp_path / "rd.png"):
+            assert path.is_file()
 
 
 def test_the_plot_has_a_panel_per_sequence_and_the_average(done, tmp_path):

@@ -29,6 +29,7 @@ def raising(exc):
         (BitstreamError("two\nlines"), 1, "lgmc: two lines\n"),
         (FileNotFoundError(errno.ENOENT, "no", "x.mp4"), 1, "lgmc: x.mp4: there is no such file"),
         (PermissionError(errno.EACCES, "no", b"x.mp4"), 1, "lgmc: x.mp4: permission denied"),
+        (FileExistsError(errno.EEXIST, "no", "out"), 1, "lgmc: out: this exists already; choose"),
         (OSError(errno.ENOSPC, "no"), 1, "lgmc: no space left on the disk"),
         (OSError(errno.EIO, "Input/output error", "d"), 1, "lgmc: d: Input/output error\n"),
         (OSError("strange"), 1, "lgmc: strange\n"),
@@ -54,6 +55,19 @@ def test_a_warning_about_a_video_is_one_line_and_no_failure(capsys):
 
     assert guarded(run) == 0
     assert capsys.readouterr().err == "lgmc: x.mp4 is interlaced\n"
+
+
+def test_closed_standard_streams_are_no_fault(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", None)  # as Python has it after `>&-`
+    assert guarded(lambda: 0) == 0
+    assert guarded(raising(BitstreamError("a.lgmc is damaged"))) == 1
+    assert capsys.readouterr().err == "lgmc: a.lgmc is damaged\n"
+
+
+def test_nothing_for_stderr_goes_to_stdout(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr", None)
+    assert guarded(raising(BitstreamError("a.lgmc is damaged"))) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_success_passes_its_code_on(capsys):

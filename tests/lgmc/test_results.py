@@ -88,3 +88,13 @@ def test_mistakes_end_in_one_line(words, says, imported, tmp_path, monkeypatch, 
     err = capsys.readouterr().err
     assert says in err and err.count("\n") == 1
     assert not (tmp_path / "x.json").exists()
+
+
+def test_an_input_is_not_written_over(imported, tmp_path, capsys):
+    before = (tmp_path / "one.json").read_bytes()
+    export = ["results", "export", imported[0], "--to", "dcvc", "-o", f"{tmp_path}/./one.json"]
+    theirs = str(tmp_path / "one.dcvc")
+    for words in (export, ["results", "import", theirs, "--codec", "one", "-o", theirs]):
+        assert main(words) == 1
+        assert "is the input itself" in capsys.readouterr().err
+    assert (tmp_path / "one.json").read_bytes() == before

@@ -103,7 +103,9 @@ def test_an_export_ends_a_schedule_and_a_longer_schedule_goes_on(tmp_path):
     history = read_history(write_run(tmp_path / "longer", records, longer))
     assert history.state(history.modified + 1e6)[0] == STOPPED
     again = write_run(tmp_path / "again", [*records, {"event": "start", "step": 39}])
-    assert read_history(again).exported is None
+    assert read_history(again).exported == records[-1]  # nothing was left to do
+    anew = write_run(tmp_path / "anew", [*records, {"event": "start", "step": 20}])
+    assert read_history(anew).exported is None
 
 
 def test_the_folders_of_runs_are_found_and_others_left_alone(watched_run, tmp_path):

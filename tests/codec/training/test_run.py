@@ -23,6 +23,7 @@ from codec.training.checkpoint import load_weights, save_checkpoint
 from codec.training.data import Batch
 from codec.training.run import TrainingRun
 from codec.video_codec import VideoCodec
+from train_codec import main
 
 ROOT = Path(__file__).parents[3]
 DEBUG = ROOT / "configs" / "debug.yaml"
@@ -107,6 +108,15 @@ def test_killed_run_resumes_exactly(finished, cache, tmp_path):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     records = logged(folder)
     assert [r["step"] for r in records if "loss" in r] == list(range(1, 13))
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(cache, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/inside"):
+        command = [str(DEBUG), f"training.data.cache={cache}", "--out", str(tmp_path / out)]
+        assert main(command) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f"train_codec: the folder {tmp_path}") and err.count("\n") == 1
 
 
 def test_worker_processes_change_nothing(finished, cache, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from codec.models import load
-from codec.training.history import History, read_history
+from codec.training.history import FINISHED, History, read_history
 from codec.training.summary import as_text, duration, stage_losses, summarise, write_summary
 from lgmc.main import build_parser
 
@@ -42,8 +42,10 @@ def test_it_is_printed_and_counts_sessions(watched_run, tmp_path, capsys):
     folder = shutil.copytree(watched_run, tmp_path / "again")
     before = (folder / "summary.md").read_text()
     experiment = load_experiment(folder / "config.yaml")
-    TrainingRun(experiment, folder).train()  # nothing is left to do but the export
+    TrainingRun(experiment, folder).train()  # nothing is left to do
     after = (folder / "summary.md").read_text()
+    assert read_history(folder).state()[0] == FINISHED
+    assert f"weights: {read_history(watched_run).digest}" in after
     assert capsys.readouterr().out.endswith(after + "\n")
     assert "2 sessions" in after and "1 session" in before
     # What the first session showed at the step the second one began with is still shown.

@@ -146,6 +146,21 @@ def test_a_file_cut_off_between_b_frames(tmp_path, make_video):
     assert said
 
 
+def test_a_packet_that_is_not_whole_is_warned_of(tmp_path, make_video):
+    """An MP4 with its index in front opens however much of it is there."""
+    plain = make_video(tmp_path / "plain.mp4", range(40, 60), encoder="libx264")
+    whole, path = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    options = ["-v", "error", "-i", str(plain), "-c", "copy", "-movflags", "+faststart", str(whole)]
+    subprocess.run([find_ffmpeg(), *options], check=True)
+    path.write_bytes(whole.read_bytes()[:-5])
+    with pytest.warns(VideoWarning, match="cut.mp4 is damaged or cut off"):
+        open_reader(path).close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_reader(whole).close()
+        open_reader(path, frames=2).close()  # the damage is behind them
+
+
 def test_the_wanted_frames_decide_whether_the_rate_varies(tmp_path, make_video):
     """A clip whose rate changes after frame 100 is constant for who wants 20."""
     places = [*range(100), *range(100, 160, 2)]
