@@ -256,6 +256,9 @@ def test_huge_lengths_are_refused():
     data = HEADER.pack() + b"I\xff\xff\xff\xff\x0f"
     with pytest.raises(BitstreamError, match="packet 0 at byte .*longer|over the limit"):
         read(data)
+    data = stream()[: START + I_BYTES] + b"X\xff\xff\x3f"
+    with pytest.raises(BitstreamError, match="packet 1 at byte .*longer|over the limit"):
+        read(data)
 
 
 def test_many_i_frames_do_not_raise_the_limit_of_a_frame():
