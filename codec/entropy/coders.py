@@ -299,12 +299,14 @@ def _tables(prior: Prior) -> _Tables:
 def _converted(prior: Prior) -> tuple[_Rows, _Tables]:
     """The prior's tables both ways, converted once per state of the tables."""
     cached = getattr(prior, "_cached_rows", None)
-    version = prior.model._quantized_cdf._version, prior.model._quantized_cdf.data_ptr()
-    if cached is None or cached[0] != version:
+    # The tensor itself beside its address, which another may be given once it is gone.
+    table = prior.model._quantized_cdf
+    version = table._version, table.data_ptr()
+    if cached is None or cached[0] is not table or cached[1] != version:
         rows = _Rows(*prior.tables())
-        cached = (version, (rows, _as_tables(rows)))
+        cached = (table, version, (rows, _as_tables(rows)))
         object.__setattr__(prior, "_cached_rows", cached)
-    return cached[1]
+    return cached[2]
 
 
 def _in_order(index: Tensor, prior: Prior) -> tuple[np.ndarray | slice, np.ndarray]:
@@ -327,5 +329,5 @@ def _table_bits(symbols: np.ndarray, index: np.ndarray, prior: Prior) -> np.ndar
     bits = 16.0 - np.log2(counts[index, np.where(escape, last, position)])
     beyond = np.where(position < 0, -2 * position - 1, 2 * (position - last))[escape]
     nibbles = np.ceil(np.log2(beyond.astype(np.float64) + 1) / 4)
-    bits[escape] += 4.0 * (nibbles + nibbles // 15 + 1)
+    bits[escape] += 4.0 * (nibbles + 1)  # one tells their number: 15 of them no symbol needs
     return bits

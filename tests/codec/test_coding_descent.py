@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from codec import latent_descent
 from codec.bitstream.container import ContainerReader
 from codec.coding_descent import PACE, descended_by_coding, weighted_error
 from codec.effort import Effort, FrameEffort
@@ -148,6 +149,30 @@ def test_the_same_steps_give_the_same_stream(small):
         torch.manual_seed(seed)
         costs.append(cost_of(small, frames, "3+7"))
     assert costs[0] == costs[1]
+
+
+def test_each_kind_of_steps_is_taken_where_it_is_meant(small, monkeypatch):
+    """Twice as many on an I frame; on a P frame's motion both kinds, on its residual one."""
+    taken = []
+
+    def by_coding(latent, y, prior, known, errors, steps):
+        taken.append((latent.part, "ahead", steps))
+        return y
+
+    def by_motion(motion, y, *rest):
+        taken.append((motion.latent.part, "motion", rest[-1]))
+        return y
+
+    monkeypatch.setattr("codec.inter.descended_by_coding", by_coding)
+    monkeypatch.setattr("codec.inter.descended_motion", by_motion)
+    cost_of(small, moving_frames(2, *SHAPE), "3+2")
+    motion = [("motion", "motion", 3), ("motion", "ahead", 2)]
+    assert taken == [("intra", "ahead", 4), *motion, ("residual", "ahead", 2)]
+
+
+def test_rates_fall_evenly_to_their_last():
+    assert latent_descent._rates(2.0, 1) == [2.0]
+    assert latent_descent._rates(2.0, 3) == pytest.approx([2.0, 1.3, 0.6])
 
 
 def test_weights_get_no_gradients(small):

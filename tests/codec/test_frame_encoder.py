@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from codec.bitstream.container import ContainerReader
+from codec.bitstream.packets import PacketType
 from codec.errors import ConfigError
 from codec.models import load
-from codec.rate import RateTarget
+from codec.rate import RateController, RateTarget
 from codec.session import decode, encode
 from codec.video import VideoFormat, open_reader, open_writer
 from codec.video.colour import frame_to_rgb
@@ -84,6 +85,28 @@ def test_the_rate_is_met_and_the_stream_decodes(clip, model, rates, two_pass, tm
     with open_reader(recon) as shown:
         for ours, theirs in zip(decode(path, model=model, verify=True), shown, strict=True):
             assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_control_counts_what_the_file_takes(clip, model, rates, tmp_path, monkeypatch):
+    """All of it but the index, which is not known before the end."""
+    made = []
+
+    class Kept(RateController):
+        def __init__(self, *arguments, **known):
+            super().__init__(*arguments, **known)
+            made.append((self, known))
+
+    monkeypatch.setattr("codec.frame_encoder.RateController", Kept)
+    path = tmp_path / "s.lgmc"
+    controlled(clip, path, model, RateTarget(bitrate=rates[32]), frames=7)
+    ((control, known),) = made
+    with open(path, "rb") as file:
+        placed = list(ContainerReader(file).placed())
+    (index,) = (place.total_bytes for packet, place in placed if packet.type is PacketType.INDEX)
+    assert control._spent == 8 * (path.stat().st_size - index)
+    assert known["fixed"] == 8 * (1 + 1 + 1 + 8 + 8 + 4)  # of a frame whose stream is empty
+    assert (known["pixels"], known["fps"], known["quality"]) == (96 * 64, FPS, 32)
+    assert known["frames"] == 7
 
 
 def test_frames_coded_again_are_those_of_who_chose_their_quality_at_once(cut, model, tmp_path):

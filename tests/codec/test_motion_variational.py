@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from codec.layers import warp
-from codec.motion_variational import smoothed
+from codec.motion_variational import _inside, smoothed
 
 SETTINGS = {"stiffness": 0.1, "edge": 0.5, "rounds": 3, "sweeps": 10}
 
@@ -84,3 +84,16 @@ def test_vectors_that_leave_the_picture_and_tiny_pictures_stay_finite(size):
     for start in (0.0, 1e4, -1e4):
         flow = smoothed(picture, picture.flip(0), torch.full((2, 2, *size), start), **SETTINGS)
         assert flow.isfinite().all()
+
+
+def test_a_vector_that_leaves_the_picture_agrees_with_nothing():
+    flow = torch.zeros(1, 2, 3, 4)
+    assert _inside(flow).all()
+    flow[:, 0], flow[:, 1] = 1.0, -1.0
+    expected = torch.zeros(1, 1, 3, 4)
+    expected[..., 1:, :3] = 1
+    assert torch.equal(_inside(flow), expected)
+    flow[:, 0], flow[:, 1] = -0.5, 0.5
+    expected = torch.zeros(1, 1, 3, 4)
+    expected[..., :2, 1:] = 1
+    assert torch.equal(_inside(flow), expected)

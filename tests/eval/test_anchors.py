@@ -320,3 +320,12 @@ def test_abort_ends_what_runs_and_what_would_start(tmp_path, monkeypatch):
         anchor.encode(sequence, 30, tmp_path / "o.264")
     with pytest.raises(VideoError, match="was stopped"):
         anchor.encode(sequence, 30, tmp_path / "o.264")
+
+
+def test_rgb_is_coded_as_444_of_bt709():
+    rgb = VideoFormat(width=15, height=9, fps=Fraction(25), chroma="rgb")
+    for depth in (None, 10):
+        coded = coded_format(rgb, depth)
+        meaning = (coded.chroma, coded.matrix, coded.range, coded.bit_depth)
+        assert meaning == ("444", "bt709", "limited", depth or 8)
+        assert (coded.width, coded.height, coded.fps) == (15, 9, 25)

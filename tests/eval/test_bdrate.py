@@ -94,6 +94,11 @@ def test_no_overlap_is_refused_even_when_none_is_asked_for():
         bd_delta(CURVE, _scaled(1.0, 20.0), min_overlap=0.0)
 
 
+def test_a_figure_that_is_not_finite_is_refused():
+    with pytest.raises(BdRateError, match="no finite value"):
+        bd_delta(_scaled(1e-200), _scaled(1e200))
+
+
 def test_a_small_overlap_is_said():
     delta = bd_delta(CURVE, _scaled(1.0, 3.0))
     assert 0.25 < delta.overlap < 0.75
@@ -104,6 +109,12 @@ def test_few_points_inside_the_common_range_are_said():
     wide = [(0.01, 20.0), (0.02, 25.0), (1.0, 45.0), (2.0, 50.0)]
     delta = bd_delta(CURVE, wide)
     assert any("test has 0 point(s) inside" in note for note in delta.warnings)
+
+
+def test_two_points_inside_the_common_range_are_enough():
+    wide = [(0.01, 20.0), (0.1, 33.0), (0.4, 37.0), (2.0, 50.0)]
+    delta = bd_delta(CURVE, wide)
+    assert not any("point(s) inside" in note for note in delta.warnings)
 
 
 def test_disagreeing_interpolations_are_said():
@@ -120,8 +131,18 @@ def test_bd_psnr_is_absent_where_the_rates_do_not_meet():
     assert any("no BD-PSNR" in note for note in delta.warnings)
 
 
+def test_bd_psnr_is_absent_where_the_rates_hardly_meet():
+    delta = bd_delta(CURVE, _scaled(0.1))
+    shared = math.log(0.08 / 0.05) / math.log(0.8 / 0.005)
+    assert delta.quality_db is None
+    assert f"no BD-PSNR: the curves share {shared:.0%} of their (log) rate range" in delta.warnings
+    assert bd_delta(CURVE, _scaled(0.1), min_overlap=0.05).quality_db > 0
+
+
 def test_overlap_by_hand():
     assert interval_overlap([0, 10], [5, 15]) == pytest.approx(5 / 15)
+    assert interval_overlap([5, 15], [0, 10]) == pytest.approx(5 / 15)
+    assert interval_overlap([0, 10], [4, 6]) == interval_overlap([6, 4], [10, 0]) == 2 / 10
     assert interval_overlap([0, 1], [2, 3]) == 0.0
     assert interval_overlap([2, 2], [2, 2]) == 0.0
 

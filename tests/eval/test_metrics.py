@@ -76,13 +76,13 @@ def test_planes_of_different_size_are_refused():
 
 
 def test_rgb8_of_grey_video_by_hand():
-    limited = _format(4, 2)
-    frame = (np.full((2, 4), 126, np.uint8), *(np.full((1, 2), 128, np.uint8),) * 2)
-    grey = round((126 - 16) / 219 * 255)
-    assert np.array_equal(metrics.rgb8(frame, limited), np.full((3, 2, 4), grey))
-    ten = _format(4, 2, bit_depth=10)
-    frame10 = tuple((plane.astype(np.uint16) * 4) for plane in frame)
-    assert np.array_equal(metrics.rgb8(frame10, ten), np.full((3, 2, 4), grey))
+    limited, ten = _format(4, 2), _format(4, 2, bit_depth=10)
+    for luma in (125, 126):  # 126.92 and 128.08: rounded up and down
+        frame = (np.full((2, 4), luma, np.uint8), *(np.full((1, 2), 128, np.uint8),) * 2)
+        grey = round((luma - 16) / 219 * 255)
+        assert np.array_equal(metrics.rgb8(frame, limited), np.full((3, 2, 4), grey))
+        frame10 = tuple((plane.astype(np.uint16) * 4) for plane in frame)
+        assert np.array_equal(metrics.rgb8(frame10, ten), np.full((3, 2, 4), grey))
 
 
 def test_rgb8_clips_what_lies_outside_the_cube():
@@ -99,6 +99,9 @@ def test_rgb_video_has_no_yuv_metrics():
     expected = metrics.psnr_rgb(np.stack(first), np.stack(second))
     assert values["psnr_rgb"] == pytest.approx(expected)
     assert values["psnr_y"] is values["psnr_yuv611"] is values["ms_ssim"] is None
+    narrow = tuple(np.ascontiguousarray(plane[:, :8]) for plane in second)
+    with pytest.raises(VideoError, match="is 8x16 and the original 16x16"):
+        metrics.frame_metrics(first, narrow, video_format)
 
 
 @pytest.mark.parametrize(("side", "measured"), [(160, False), (161, True)])
@@ -140,6 +143,10 @@ def test_a_sequence_is_the_mean_of_its_frames_and_counts_must_agree():
     assert rows == single
     mean = metrics.average(rows)
     assert mean["psnr_y"] == pytest.approx((rows[0]["psnr_y"] + rows[1]["psnr_y"]) / 2)
+    for row in rows:
+        y, u, v = (row[f"psnr_{plane}"] for plane in "yuv")
+        assert row["psnr_yuv611"] == pytest.approx((6 * y + u + v) / 8)
+        assert row["psnr_yuv411"] == pytest.approx((4 * y + u + v) / 6)
     assert mean["ms_ssim"] is None
     with pytest.raises(VideoError, match="fewer frames"):
         metrics.measure(frames[:2], frames[:1], video_format)

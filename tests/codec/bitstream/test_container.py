@@ -16,7 +16,7 @@ from codec.bitstream import (
     SequenceHeader,
     read_index,
 )
-from codec.bitstream.packets import pack_packet
+from codec.bitstream.packets import frame_payload_limit, pack_packet
 from codec.errors import BitstreamError
 
 HEADER = SequenceHeader(
@@ -173,8 +173,21 @@ def test_writer_refuses():
         writer.close()
     with pytest.raises(ValueError):
         writer.write(FRAMES[1])
-    with pytest.raises(ValueError):
-        writer.write(Packet(PacketType.END, bytes(12)))
+    for written in ((), FRAMES[:1]):
+        for frame in written:
+            writer.write(frame)
+        with pytest.raises(ValueError, match=r"END packets are written by close\(\)"):
+            writer.write(Packet(PacketType.END, bytes(12)))
+
+
+def test_a_stream_is_closed_once():
+    out = io.BytesIO()
+    with ContainerWriter(out, HEADER) as writer:
+        for frame in FRAMES:
+            writer.write(frame)
+        writer.close()
+    writer.close()
+    assert out.getvalue() == stream()
 
 
 def test_an_exception_leaves_the_stream_unfinished():
@@ -243,6 +256,9 @@ def test_huge_lengths_are_refused():
     data = HEADER.pack() + b"I\xff\xff\xff\xff\x0f"
     with pytest.raises(BitstreamError, match="packet 0 at byte .*longer|over the limit"):
         read(data)
+    data = stream()[: START + I_BYTES] + b"X\xff\xff\x3f"
+    with pytest.raises(BitstreamError, match="packet 1 at byte .*longer|over the limit"):
+        read(data)
 
 
 def test_many_i_frames_do_not_raise_the_limit_of_a_frame():
@@ -254,6 +270,19 @@ def test_many_i_frames_do_not_raise_the_limit_of_a_frame():
     data = assemble(*frames, too_long, header=header)
     with pytest.raises(BitstreamError, match="over the limit of 65776"):
         read(data)
+
+
+def test_an_index_may_be_longer_than_a_frame(monkeypatch):
+    monkeypatch.setattr("codec.bitstream.container.frame_payload_limit", lambda header: 20)
+    frames = [Packet(PacketType.INTRA, b"", 3)] * 12
+    data = stream(frames, replace(HEADER, digests=False))
+    *_, (index, _), _ = ContainerReader(io.BytesIO(data)).placed()
+    assert index.type is PacketType.INDEX and len(index.payload) > 20
+    assert len(read_index(io.BytesIO(data))) == 12
+
+
+def test_no_packet_may_be_longer_than_64_mib():
+    assert frame_payload_limit(replace(HEADER, width=8192, height=8192)) == 64 << 20
 
 
 INTRA, INTER = FRAMES[0], FRAMES[1]

@@ -115,6 +115,7 @@ def test_length_does_not_depend_on_frame_count():
         ({"quality": -1}, "quality -1"),
         ({"intra_period": 65536}, "intra period"),
         ({"frame_count": 0}, "frame count"),
+        ({"frame_count": 1 << 32}, "frame count"),
         ({"model": ""}, "model name"),
         ({"model": "ü" * 33}, "model name"),
         ({"model": "a\nb"}, "print"),
@@ -150,6 +151,13 @@ def with_byte(position: int, value: int) -> bytes:
 def test_parsing_refuses_what_a_checksum_does_not_catch(position, value, says):
     with pytest.raises(BitstreamError, match=says):
         unpacked(with_byte(position, value))
+
+
+def test_a_header_that_goes_on_is_refused():
+    data = bytearray(HEADER.pack()[:-4] + b"\x00")
+    data[5] += 1  # the body's length
+    with pytest.raises(BitstreamError, match="bytes left over"):
+        unpacked(bytes(data) + struct.pack("<I", zlib.crc32(data)))
 
 
 def test_another_version_is_named():

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec.bitstream.packets import Packet, PacketType, frame_digest, pack_packet, read_packet
+from codec.bitstream.packets import (
+    Packet,
+    PacketType,
+    frame_digest,
+    frame_packet_bytes,
+    pack_packet,
+    read_packet,
+)
 from codec.bitstream.source import READ_STEP, ByteSource, Truncated
 from codec.bitstream.varint import pack_varint, read_varint
 from codec.errors import BitstreamError
@@ -140,6 +147,17 @@ def test_digests_follow_the_header():
 def test_the_writer_keeps_the_reader_s_limit():
     with pytest.raises(BitstreamError, match="over the limit"):
         pack_packet(Packet(PacketType.INTRA, bytes(100), 3), digests=False, limit=100)
+    packet = Packet(PacketType.INTRA, bytes(99), 3)
+    packed, head = pack_packet(packet, digests=False, limit=100)
+    assert read_packet(source_of(packed), digests=False, limit=100) == (packet, head)
+
+
+@pytest.mark.parametrize("digests", [False, True])
+@pytest.mark.parametrize("size", [0, 8, 126, 127, 16382, 16383])
+def test_the_size_of_a_frames_packet_is_known_before(size, digests):
+    packet = Packet(PacketType.INTER, bytes(size), 3, bytes(8) if digests else None)
+    packed, _ = pack_packet(packet, digests=digests, limit=LIMIT)
+    assert frame_packet_bytes(size, digests=digests) == len(packed)
 
 
 @pytest.mark.parametrize(
@@ -169,5 +187,6 @@ def test_frame_digest_sees_values_not_memory():
 
 
 def test_frame_digest_wants_integers():
-    with pytest.raises(TypeError):
-        frame_digest([np.zeros((2, 2), np.float32)])
+    for kind in (np.float32, np.int8, np.uint32):
+        with pytest.raises(TypeError):
+            frame_digest([np.zeros((2, 2), kind)])

@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec.entropy.coders import RateEstimate, RateModel, StreamDecoder, StreamEncoder
+from codec.entropy.coders import (
+    RateEstimate,
+    RateModel,
+    StreamDecoder,
+    StreamEncoder,
+    _rows,
+    _tables,
+    table_index,
+)
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
 from codec.errors import BitstreamError
 
@@ -75,6 +83,47 @@ def test_real_valued_indices_are_rounded_alike(priors):
     assert torch.equal(sent[0], got[0])
 
 
+def test_an_index_beyond_the_table_is_its_end(priors):
+    """Exact indices are not clamped where they come from."""
+    conditional, factorized = priors
+    index, coded = table_index(torch.tensor([-7, 0, 1, 62, 63, 64, 32768]), conditional)
+    assert index.tolist() == [0, 0, 1, 62, 63, 63, 63]
+    assert coded.tolist() == [False, False, True, True, True, True, True]
+    assert table_index(torch.tensor([0.4, 0.6, 62.6, 99.0]), conditional)[0].tolist() == [
+        0, 1, 63, 63,
+    ]  # fmt: skip
+    residual, ends = torch.randn(1, 4, 5, 5) * 40, torch.tensor([62, 63, 64, 32768])
+    encoded = []
+    for clamped in (ends, ends.clamp(max=63)):
+        encoder = StreamEncoder()
+        encoder.code(residual, clamped.view(1, 4, 1, 1).expand(1, 4, 5, 5), conditional, "x")
+        encoded.append(encoder.finish())
+    assert encoded[0] == encoded[1]
+
+
+def test_the_estimate_leaves_out_and_limits_what_a_stream_does(priors):
+    conditional, _ = priors
+    index = torch.tensor([0, 1, 1, 63]).view(1, 4, 1, 1)
+    residual = torch.tensor([7.4, 300.2, 1e6, -1e6]).view(1, 4, 1, 1)
+    estimate = RateEstimate()
+    symbols = estimate.code(residual, index, conditional, "x")
+    assert torch.equal(symbols, StreamEncoder().code(residual, index, conditional, "x"))
+    assert symbols.flatten().tolist() == [0, 300, 32768, -32768]
+    assert estimate.bits["x"] == 3 * 17  # what no table holds is priced as an escape about is
+
+
+def test_what_was_written_is_not_written_again(priors):
+    conditional, _ = priors
+    residual, index = torch.randn(1, 2, 4, 4) * 9, torch.full((1, 2, 4, 4), 40)
+    encoder = StreamEncoder()
+    payloads = []
+    for _ in range(2):
+        encoder.code(residual, index, conditional, "x")
+        payloads.append(encoder.finish())
+    assert payloads[0] == payloads[1]
+    assert len(encoder.finish()) == 8
+
+
 def test_estimate_and_account_agree_with_the_bytes(priors):
     conditional, factorized = priors
     torch.manual_seed(1)
@@ -95,6 +144,50 @@ def test_escapes_are_priced(priors):
     payload, sent, got, decoder = round_trip([(residual, index, conditional)])
     assert torch.equal(sent[0], got[0])
     assert abs(8 * len(payload) - decoder.bits["x"]) < 64 + 32
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 8, 9, 128, 129, 2048, 30000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_escape_costs_what_it_takes(priors, beyond, sign):
+    """Many of them, so that a nibble more or less a symbol is seen."""
+    conditional, _ = priors
+    _, lengths, offsets = conditional.tables()
+    last = lengths[5] - 3 + offsets[5]  # the last symbol with a place in the row
+    residual = torch.full((1, 1, 20, 20), float(sign * (last + beyond)))
+    payload, sent, got, decoder = round_trip(
+        [(residual, torch.full_like(residual, 5), conditional)]
+    )
+    assert torch.equal(sent[0], got[0]) and torch.equal(sent[0], residual)
+    assert decoder.bits["x"] / 400 == pytest.approx((8 * len(payload) - 64) / 400, abs=0.2)
+
+
+def test_tables_that_change_are_read_anew():
+    """In place, and as another tensor that is given the address of the one before."""
+    prior, other = ConditionalPrior(), ConditionalPrior("laplace")
+    prior.update()
+    other.update()
+    residual, index = torch.randn(1, 2, 6, 6) * 9, torch.full((1, 2, 6, 6), 40)
+
+    def written(by: ConditionalPrior) -> bytes:
+        encoder = StreamEncoder()
+        encoder.code(residual, index, by, "x")
+        return encoder.finish()
+
+    before, expected = written(prior), written(other)
+    loaded = ConditionalPrior()
+    loaded.update()
+    assert written(loaded) == before != expected
+    loaded.load_state_dict(other.state_dict())
+    assert written(loaded) == expected
+    memory = prior.model._quantized_cdf.numpy().copy()
+    for change in (lambda row: row, lambda row: row // 2, lambda row: row // 3):
+        memory[:, 1:3] = change(memory[:, 1:3])
+        prior.model._quantized_cdf = torch.from_numpy(memory)
+        assert _rows(prior).counts == prior.tables()[0]
+        assert _tables(prior).counts[40, :3].tolist() == memory[40, :3].tolist()
+    prior.model._quantized_cdf[:, 1:3] += 1
+    assert _rows(prior).counts == prior.tables()[0]
+    assert _tables(prior).counts[40, :3].tolist() == memory[40, :3].tolist()
 
 
 def test_rate_model_is_differentiable_and_rounds_straight_through(priors):

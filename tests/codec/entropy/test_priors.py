@@ -56,6 +56,26 @@ def test_factorized_tables_load_into_another_instance():
     assert other.tables() == prior.tables()
 
 
+@torch.no_grad()
+def test_factorized_tables_are_those_of_each_channels_density():
+    torch.manual_seed(0)
+    prior = FactorizedPrior(3)
+    first = next(p for name, p in prior.model.named_parameters() if "bias" in name)
+    first[1] += 12.0  # its density lies elsewhere
+    prior.update()
+    rows, lengths, offsets = prior.tables()
+    every = torch.arange(-1000, 1001).float()
+    p = prior.likelihood(every.view(2001, 1, 1, 1).expand(-1, 3, 2, 1))
+    assert p.shape == (2001, 3, 2, 1) and torch.equal(p[:, :, 0], p[:, :, 1])
+    for channel, (row, length, offset) in enumerate(zip(rows, lengths, offsets, strict=True)):
+        inside = p[offset + 1000 : offset + 1000 + length - 2, channel, 0, 0]
+        counts = torch.tensor(row).diff() / 65536
+        assert float((counts[:-1] - inside).abs().max()) < 3e-3
+        assert float(inside.sum()) > 0.999 * float(p[:, channel, 0, 0].sum())
+    assert offsets[1] + lengths[1] / 2 < offsets[0] + lengths[0] / 2 - 20
+    assert not prior.model.quantiles.requires_grad
+
+
 def test_factorized_index_is_the_channel():
     index = FactorizedPrior(3).index(2, 4, 5, torch.device("cpu"))
     assert index.shape == (2, 3, 4, 5)

@@ -1,11 +1,12 @@
 """The exact scale path against plain int64 arithmetic, and its float32 emulation against it."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.entropy.gains import interpolate_knots
-from codec.entropy.scale_path import ExactScalePath, IntegerConv
+from codec.entropy.scale_path import ExactScalePath, IntegerConv, SecondScalePath
 
 
 def int64_conv(x: torch.Tensor, conv: IntegerConv) -> torch.Tensor:
@@ -85,6 +86,25 @@ def test_training_sees_what_coding_uses():
         emulated = path(torch.round(z), previous / 20, quality)
     exact = path.exact(torch.round(z), torch.round(previous / 20), quality)
     assert float((emulated - exact).abs().max()) < 0.75
+
+
+def test_more_products_than_are_exact_are_refused():
+    IntegerConv(455, 1, 3)
+    with pytest.raises(ValueError, match="at most 4096 products"):
+        IntegerConv(456, 1, 3)
+
+
+def test_nothing_is_learned_through_symbols():
+    """Neither those of the frame before nor those of a first pass."""
+    path, z, previous, quality = path_and_inputs(3, True, 2, 2, 0.3)
+    second = SecondScalePath(6, path.joined, 8)
+    torch.nn.init.normal_(second.last.weight)
+    previous.requires_grad_()
+    symbols = torch.randn(2, 6, 8, 8, requires_grad=True)
+    inputs = path.inputs(torch.round(z / 20), previous, quality)
+    index = second(symbols, inputs)
+    found = torch.autograd.grad(index.sum(), (symbols, previous, path.offset), allow_unused=True)
+    assert found[0] is None and found[1] is None and found[2].abs().sum() > 0
 
 
 def test_no_previous_frame_is_a_frame_of_zeros():

@@ -12,7 +12,15 @@ import pytest
 import yaml
 
 from codec.errors import TrainingError
-from codec.training.history import FINISHED, RUNNING, STOPPED, find_runs, read_history, try_history
+from codec.training.history import (
+    FINISHED,
+    RUNNING,
+    STOPPED,
+    History,
+    find_runs,
+    read_history,
+    try_history,
+)
 from codec.training.in_use import give_up, is_taken, take
 from codec.training.log import Log
 
@@ -171,3 +179,18 @@ def test_the_lock_of_a_killed_process_is_gone_with_it(tmp_path):
     with open(path, "a") as log:
         take(log)
     assert time.monotonic() - started < 5  # nobody had to be waited for
+
+
+def test_an_export_counts_until_the_run_goes_on(tmp_path):
+    """And only where it is that of the schedule as it now is."""
+    config = {"training": {"stages": [{"steps": 8}, {"steps": 4}]}}
+    start, again = ({"event": "start", "step": step} for step in (0, 12))
+    exported = {"event": "exported", "step": 12, "digest": "ab"}
+    for events, digest in (
+        ([start], None),
+        ([start, exported], "ab"),
+        ([start, start, exported], "ab"),
+        ([start, exported, again], None),
+        ([start, {**exported, "step": 8}], None),
+    ):
+        assert History(tmp_path, config, events=events).digest == digest

@@ -3,14 +3,86 @@
 import pytest
 import torch
 
-from codec.config import load_experiment
+from codec.config import Stage, load_experiment
+from codec.entropy.coders import RateModel
 from codec.training.data import Batch
-from codec.training.loss import MS_SSIM_SCALE, distortion_of, flow_loss
+from codec.training.loss import MS_SSIM_SCALE, clip_loss, distortion_of, draw_quality, flow_loss
 from codec.training.run import TrainingRun
 from codec.training.validate import validate
 from codec.video_codec import VideoCodec
 
-from ..conftest import CONFIGS
+from ..conftest import CONFIGS, debug_config, loud_codec
+
+COUNTED = {
+    "motion_d": (),
+    "motion_rd": ("motion", "motion_hyper"),
+    "recon_d": (),
+    "recon_rd": ("residual", "residual_hyper"),
+    "all": ("motion", "motion_hyper", "residual", "residual_hyper"),
+}
+
+
+@pytest.mark.parametrize("train", ["inter", "all"])
+@pytest.mark.parametrize("loss", COUNTED)
+def test_the_loss_is_what_its_stage_says_it_is(loss, train):
+    """Made again of the figures that are logged: one sample, an I frame and a P frame."""
+    pattern = {"pattern.intra": 5, "pattern.inter": [-4]}
+    overrides = [f"model.{key}={value}" for key, value in pattern.items()]
+    settings = load_experiment(CONFIGS / "debug.yaml", [*overrides, "training.balance=0.5"])
+    codec = loud_codec(settings.model)
+    stage = Stage(name="a", steps=1, frames=2, loss=loss, train=(train,))
+    clip = torch.rand(1, 2, 3, 64, 128)
+    with torch.no_grad():
+        found = clip_loss(codec, Batch(clip), torch.tensor([40.0]), stage, settings.training)
+    errors = {kind: 10 ** (-float(value) / 10) for kind, value in found.psnr.items()}
+    bpp = {part: float(value) for part, value in found.bpp.items()}
+    assert all(value > 0 for value in bpp.values())
+    if loss.startswith("motion"):
+        error = (errors["warp"] + errors["flow"]) / 2
+    else:
+        error = errors["inter"]
+    terms = [float(codec.lambda_of(36)) * error + sum(bpp[part] for part in COUNTED[loss])]
+    if train == "all":
+        terms.append(float(codec.lambda_of(45)) * errors["intra"] + bpp["intra"])
+    middle = (settings.model.lambda_min * settings.model.lambda_max) ** 0.5
+    balance = (middle / float(codec.lambda_of(40))) ** 0.5
+    assert float(found.loss) == pytest.approx(balance * sum(terms) / len(terms), rel=1e-4)
+
+
+def test_rates_and_errors_are_means_over_samples_and_frames():
+    """Bits a pixel of the clip's own size; of two P frames the mean."""
+    settings = load_experiment(CONFIGS / "debug.yaml", [])
+    codec = loud_codec(debug_config())
+    stage = Stage(name="a", steps=1, frames=3)
+    batch = Batch(torch.rand(2, 3, 3, 64, 128))
+    coders = []
+
+    class Kept(RateModel):
+        def __init__(self, rand_like):
+            super().__init__(rand_like)
+            coders.append(self)
+
+    with torch.no_grad():
+        found = clip_loss(
+            codec, batch, torch.tensor([20.0, 50.0]), stage, settings.training, model=Kept
+        )
+    of_intra, *of_inter = [coder.bits for coder in coders]
+    pixels = 64 * 128
+    intra = sum(of_intra.values()).mean() / pixels
+    assert float(found.bpp.pop("intra")) == pytest.approx(float(intra.detach()))
+    assert set(found.bpp) == set(COUNTED["all"])
+    for part, value in found.bpp.items():
+        bits = torch.stack([bits[part] for bits in of_inter])  # [frames, samples]
+        assert bits.shape == (2, 2)
+        assert float(value) == pytest.approx(float(bits.mean()) / pixels)
+
+
+def test_a_batch_covers_the_range_of_qualities():
+    torch.manual_seed(1)
+    drawn = torch.stack([draw_quality(4) for _ in range(400)])
+    assert torch.equal(drawn, drawn.floor())
+    for place in range(4):  # a quarter of the range each, all of it
+        assert set(drawn[:, place].tolist()) == set(range(16 * place, 16 * place + 16))
 
 
 @pytest.mark.parametrize("spread", [0.002, 0.01, 0.1])

@@ -301,6 +301,13 @@ def test_what_a_killed_run_was_writing_goes(cache, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
 
 
+def test_the_two_newest_checkpoints_are_kept(tmp_path):
+    for step in (2, 9, 10, 100):
+        save_checkpoint(tmp_path, torch.nn.Linear(1, 1), {}, step)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step_00000010", "step_00000100"]
+
+
 def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
     run = TrainingRun(experiment(cache), tmp_path / "nan")
     before = {k: v.clone() for k, v in run.codec.named_parameters()}

@@ -70,6 +70,9 @@ def test_black_frames_belong_to_no_shot(scenes):
     found = judged(rows)
     assert found.shots == (Shot(3, 12),)
     assert found.left_out == [("black", 3)]
+    found = judged(np.concatenate((scenes[0], rows[:3], scenes[1][:3])))
+    assert found.shots == (Shot(0, 12),)
+    assert found.left_out == [("black", 3), ("short", 3)]
 
 
 @pytest.mark.parametrize(

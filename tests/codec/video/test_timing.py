@@ -68,6 +68,11 @@ def test_gaps_and_changes_are_not_constant(places, tick):
         ([*range(40), *range(40, 80, 2)], None),
         ([*range(40), 40.5, 43], None),
         ([*range(40), 90], None),
+        ([*range(40), 56], 40),
+        ([*range(40), 57], None),
+        ([*range(17), 18], 17),
+        ([*range(16), 17], None),
+        ([*range(14), 15], None),
         ([0, 1, 3], None),
     ],
 )
