@@ -427,6 +427,9 @@ class TrainingConfig(_Config):
         checkpointing: keep nothing of a P frame for the backward pass but compute it again: less
             memory, a third more time.
         compile: torch.compile the transforms of frames and features, not what is coded exactly.
+        init: weights to begin with: a shipped model's name, a model file or a checkpoint's folder.
+        fresh: texts; weights with one of them in their name are not taken from ``init``.
+        widen: take the weights of a narrower model for the beginning of a wider one.
     """
 
     seed: int = 0
