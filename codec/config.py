@@ -376,6 +376,12 @@ class DataConfig(_Config):
     holdout: float = Field(0.06, ge=0, lt=1)
 
 
+# Parts of a model that losses reach, where that is not all of them. In a stage that trains `intra`
+# or `entropy` the I frame's loss is added to all of these but `flow`.
+_OF_MOTION = {"intra", "flow", "motion", "inter", "entropy", "all"}
+_LEARNS = {"flow": {"flow", "inter", "all"}, "motion_d": _OF_MOTION, "motion_rd": _OF_MOTION}
+
+
 class Stage(_Config):
     """One row of the schedule.
 
@@ -406,6 +412,12 @@ class Stage(_Config):
     @model_validator(mode="after")
     def _whole_steps(self) -> "Stage":
         of_intra = {"intra", "entropy", "all"} & set(self.train)
+        learns = _LEARNS.get(self.loss, set(self.train))
+        if not learns & set(self.train):
+            raise ValueError(
+                f"train has nothing that learns from loss {self.loss}: name one of "
+                f"{', '.join(sorted(learns) or ['intra', 'inter', 'all'])}"
+            )
         if self.frames == 1 and self.loss != "flow" and not of_intra:
             raise ValueError("frames: 1 is an I frame, of which nothing in train learns")
         if self.chain is not None:
@@ -427,6 +439,9 @@ class TrainingConfig(_Config):
         checkpointing: keep nothing of a P frame for the backward pass but compute it again: less
             memory, a third more time.
         compile: torch.compile the transforms of frames and features, not what is coded exactly.
+        init: weights to begin with: a shipped model's name, a model file or a checkpoint's folder.
+        fresh: texts; weights with one of them in their name are not taken from ``init``.
+        widen: take the weights of a narrower model for the beginning of a wider one.
     """
 
     seed: int = 0

@@ -168,6 +168,9 @@ class FrameCoder:
 
         Returns:
             The decoded frame [1, 3, H, W] in [0, 1].
+
+        Raises:
+            ValueError: a frame's shape or dtype, the quality, or a P frame that comes first.
         """
         # What inference mode makes, autograd refuses later; descent needs it.
         with torch.inference_mode(not self.effort), torch.no_grad():
@@ -197,9 +200,17 @@ class FrameCoder:
         return self.state.frame[..., : self.height, : self.width]
 
     def _level(self, quality: int) -> Tensor:
+        if not 0 <= quality < QUALITIES:
+            raise ValueError(f"quality: was {quality}, must be 0..{QUALITIES - 1}")
         return torch.tensor([quality], dtype=torch.float32, device=self.codec.device)
 
     def _padded(self, frame: Tensor) -> Tensor:
+        expected = 1, 3, self.height, self.width
+        if tuple(frame.shape) != expected or not frame.is_floating_point():
+            raise ValueError(
+                f"frame: was {frame.dtype} {list(frame.shape)}, must be floats in [0, 1] of "
+                f"{list(expected)}"
+            )
         if self.effort and frame.is_inference():
             frame = frame.clone()
         return self.codec.pad(frame).contiguous(memory_format=torch.channels_last)

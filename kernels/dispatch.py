@@ -8,6 +8,9 @@
 | ``sampler`` | CPU, CUDA (spatial-correlation-sampler; correlation only) | float32 |
 
 Nothing is imported to find out: a package counts as there when Python finds it.
+
+Forward-mode differentiation (``torch.func.jvp``) is naive's alone: through an operator of the
+others torch would drop the tangents without a word and give zeros.
 """
 
 import os
@@ -15,6 +18,7 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from kernels.checks import one_of, refuse
 
@@ -31,7 +35,7 @@ def choose(backend: str | None, tensor: Tensor, available: tuple[str, ...]) -> s
 
     Args:
         backend: a name, or None to pick: CUDA goes to triton where it is installed, CPU tensors of
-            float32 or bfloat16 to cpu, everything else to naive.
+            float32 or bfloat16 to cpu, everything else, and all in forward mode, to naive.
         tensor: decides by its device and dtype.
         available: the back ends the operator has.
 
@@ -53,7 +57,12 @@ def _automatic(tensor: Tensor, available: tuple[str, ...]) -> str:
     wanted = {"cuda": "triton", "cpu": "cpu"}.get(tensor.device.type, "naive")
     if wanted not in available or not _INSTALLED.get(wanted, True) or _dtype_problem(tensor):
         return "naive"
-    return wanted
+    return "naive" if _in_forward_mode() else wanted
+
+
+def _in_forward_mode() -> bool:
+    """Whether tensors may have tangents, which are not looked for one by one."""
+    return forward_ad._current_level >= 0
 
 
 def _dtype_problem(tensor: Tensor) -> bool:
@@ -65,6 +74,8 @@ def _problem(backend: str, tensor: Tensor) -> str:
     device = tensor.device.type
     if backend == "naive":
         return ""
+    if _in_forward_mode():
+        return "'naive' in forward-mode differentiation (jvp)"
     if backend == "sampler":
         return "" if tensor.dtype == torch.float32 else f"'naive' for {tensor.dtype}"
     if _dtype_problem(tensor):

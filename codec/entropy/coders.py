@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
-from codec.errors import BitstreamError
+from codec.errors import BitstreamError, ModelError
 
 Prior = FactorizedPrior | ConditionalPrior
 
@@ -122,6 +122,10 @@ class StreamEncoder:
     """Queues symbols and writes one rANS stream for the frame.
 
     compressai's buffered encoder writes last in, first out, so it is fed at :meth:`finish`.
+
+    Raises:
+        ModelError: from :meth:`code`, a residual that is NaN.
+        ValueError: from :meth:`code`, a residual of another shape than its index.
     """
 
     decoding = False
@@ -136,7 +140,18 @@ class StreamEncoder:
         if coded is not None:
             symbols = symbols * coded
         kept, rows = _in_order(index, prior)
-        self._queue.append((symbols.cpu().numpy().ravel()[kept], rows, prior))
+        # The rANS encoder checks neither, and reads memory that is not its own.
+        if symbols.shape != index.shape:
+            raise ValueError(
+                f"residual: was {list(symbols.shape)}, must be {list(index.shape)} as index is"
+            )
+        queued = symbols.cpu().numpy().ravel()[kept]
+        if np.isnan(queued).any():
+            raise ModelError(
+                f"a frame's {part} latent is not a number: the frame holds NaN, or the model has "
+                "diverged; use other weights"
+            )
+        self._queue.append((queued, rows, prior))
         return symbols
 
     def finish(self) -> bytes:

@@ -41,7 +41,7 @@ def available() -> dict[str, Path]:
 
 def describe(name: str) -> dict[str, Any]:
     """Name, configuration, card and digest of a shipped model or a model file; reads no weights."""
-    path = _locate(name)
+    path = locate(name)
     metadata = read_metadata(path)
     config = json.loads(metadata["config"])
     return {
@@ -64,7 +64,7 @@ def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     """
     import torch
 
-    path = _locate(name)
+    path = locate(name)
     # The caller may be in inference mode, whose tensors no encoder could descend by.
     with torch.inference_mode(False):
         return _read(path, device)
@@ -126,7 +126,12 @@ def _as_float32(value):
     return value.float() if value.is_floating_point() else value
 
 
-def _locate(name: str | Path) -> Path:
+def locate(name: str | Path) -> Path:
+    """The file of a shipped model's name, or what a path names.
+
+    Raises:
+        ModelError: neither.
+    """
     shipped = available()
     if str(name) in shipped:
         return shipped[str(name)]

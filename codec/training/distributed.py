@@ -42,6 +42,27 @@ def take_gpu(local_rank: int) -> torch.device:
     return device
 
 
+def usable_device(name: str) -> torch.device:
+    """The device that the configuration names. Makes no context on a GPU.
+
+    Raises:
+        ConfigError: torch does not know it, or this machine has none.
+    """
+    try:
+        device = torch.device(name)
+        if device.type != "cuda":
+            torch.empty(0, device=device)
+        there = torch.cuda.device_count()
+    except (RuntimeError, AssertionError) as error:
+        line = " ".join(str(error).split())[:160]
+        raise ConfigError(f"training.device: {name!r} cannot be used ({line}); use cpu") from None
+    if device.type == "cuda" and (device.index or 0) >= there:
+        raise ConfigError(
+            f"training.device: {name!r} cannot be used (torch sees {there} GPUs here); use cpu"
+        )
+    return device
+
+
 class Ranks:
     """This process among those that train together; made without arguments, it is alone.
 
@@ -68,9 +89,9 @@ class Ranks:
         """Where this process computes: of several GPUs of a machine each has its own.
 
         Raises:
-            ConfigError: the machine has fewer GPUs than processes.
+            ConfigError: the device cannot be used, or the machine has fewer GPUs than processes.
         """
-        device = torch.device(name)
+        device = usable_device(name)
         if self.size == 1 or device.type != "cuda":
             return device
         return take_gpu(self.local_rank)
@@ -159,12 +180,15 @@ def ranks_of_torchrun(device: str) -> Iterator[Ranks]:
 
     Args:
         device: the configuration's; GPUs talk by NCCL, CPUs by gloo.
+
+    Raises:
+        ConfigError: the device cannot be used.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Ranks()
         return
-    backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
+    backend = "nccl" if usable_device(device).type == "cuda" else "gloo"
     store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
     store = _of_this_start(store, rank, size)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)

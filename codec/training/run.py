@@ -32,7 +32,7 @@ from pydantic import ValidationError
 
 from codec.config import Experiment, ModelConfig
 from codec.errors import ConfigError, Diverged, TrainingError
-from codec.models import export
+from codec.models import export, locate
 from codec.training.average import Average
 from codec.training.batches import StepBatches
 from codec.training.checkpoint import (
@@ -335,9 +335,8 @@ class TrainingRun:
             load_optimizer(self.optimizer, trainer["optimizer"])
             self.learner.carried = self._that_fits(trainer.get("carried"))
         elif self.config.init:
-            missing = load_weights(
-                Path(self.config.init), self.codec, self.config.fresh, self.config.widen
-            )
+            parent = locate(self.config.init)
+            missing = load_weights(parent, self.codec, self.config.fresh, self.config.widen)
             if self.ranks.is_first:
                 print(f"initial weights from {self.config.init}; {len(missing)} tensors are new")
         if self.config.ema is not None:

@@ -229,9 +229,8 @@ def _patches(
         heads = []
         for head, part in enumerate(value.chunk(options.heads, dim=2)):
             x, y = gather_positions(offsets[:, head], options)  # [B, nH, nW, K]
-            sampled = sample(
-                part, reflect(x + dx, width), reflect(y + dy, height), offsets[:, head, ..., 0]
-            )
+            at = reflect(x + dx, width), reflect(y + dy, height)
+            sampled = sample(part, *at, _frame_of(offsets[:, head], value.shape[1]))
             heads.append(sampled * weights[:, head, None])
         patches.append(torch.cat(heads, 1).permute(0, 4, 1, 2, 3))
     return patches
@@ -241,6 +240,11 @@ def gather_positions(offsets: Tensor, options: GatherOptions) -> tuple[Tensor, T
     """x and y [..., nH, nW, K] of the patches' centres in the image, from offsets [..., 3]."""
     column, row = query_positions(offsets.shape[-4:-2], options.query_stride, offsets)
     return column[:, None] + offsets[..., 1], row[..., None] + offsets[..., 2]
+
+
+def _frame_of(offsets: Tensor, references: int) -> Tensor:
+    """The references 0..R - 1 that offsets [..., 3] name, cut to whole numbers and clamped."""
+    return offsets[..., 0].detach().long().clamp(0, references - 1)
 
 
 def fold(patches: list[Tensor], size: tuple[int, int], options: GatherOptions) -> Tensor:
@@ -302,7 +306,7 @@ def scatter(
             at_x, at_y = gather_positions(offsets[:, head], options)
             at_x, at_y = reflect(at_x + dx, width), reflect(at_y + dy, height)
             weighted = part[..., None] * weights[:, head, None]  # [B, C / heads, nH, nW, K]
-            base = offsets[:, head, ..., 0].long() * (height * width)
+            base = _frame_of(offsets[:, head], references) * (height * width)
             heads.append(_spread(weighted, at_x, at_y, base, size, references))
         total = total + torch.cat(heads, 1)
     return total.unflatten(2, (references, height, width)).transpose(1, 2).to(dtype)

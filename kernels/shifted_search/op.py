@@ -200,8 +200,9 @@ def gather(
     Args:
         value: [B, C, H, W] with offsets of 2 components, or [B, R, C, H, W] with 3.
         weights: [B, heads, nH, nW, K].
-        offsets: [B, heads, nH, nW, K, 2 or 3], (dx, dy) or (r, dx, dy) in pixels. The pixels of a
-            patch, at dilation * (j - patch // 2), are reflected once at the border, then clamped.
+        offsets: [B, heads, nH, nW, K, 2 or 3], (dx, dy) or (r, dx, dy) in pixels; r is cut to a
+            whole number and clamped to 0..R - 1. The pixels of a patch, at dilation * (j - patch //
+            2), are reflected once at the border, then clamped.
         mode: "sum" adds each query's patches at the query's place and divides by the patches'
             overlap; "stack" keeps the K samples apart.
 

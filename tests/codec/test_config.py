@@ -94,3 +94,17 @@ def test_bad_files(tmp_path, text, says):
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_experiment(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("train", "loss", "named"),
+    [
+        ("[]", "all", "intra, inter, all"),
+        ("[recon]", "motion_d", "all, entropy, flow, inter, intra, motion"),
+        ("[intra, motion]", "flow", "all, flow, inter"),
+    ],
+)
+def test_a_stage_of_which_nothing_learns_is_refused_before_it_begins(train, loss, named):
+    rows = f"training.stages=[{{name: a, frames: 2, steps: 1, train: {train}, loss: {loss}}}]"
+    with pytest.raises(ConfigError, match=f"nothing that learns from loss {loss}: .* {named}$"):
+        load_experiment(CONFIGS / "debug.yaml", [rows])

@@ -52,6 +52,16 @@ def test_first_frame_must_be_intra(codec):
         FrameCoder(codec, 64, 64).encode(torch.zeros(1, 3, 64, 64), False, 30)
 
 
+def test_frames_and_qualities_that_do_not_fit_are_refused(codec):
+    coder, frame = FrameCoder(codec, 50, 71), torch.zeros(1, 3, 50, 71)
+    for wrong in (frame.expand(2, -1, -1, -1), frame[..., :70], frame[0], frame.byte()):
+        with pytest.raises(ValueError, match=r"frame: was .*must be floats .* \[1, 3, 50, 71\]"):
+            coder.encode(wrong, True, 30)
+    for wrong in (-1, 64):
+        with pytest.raises(ValueError, match=f"quality: was {wrong}, must be 0..63"):
+            coder.encode(frame, True, wrong)
+
+
 @pytest.mark.parametrize("distribution", ["gaussian", "laplace"])
 def test_the_papers_float_scale_path_codes_too(distribution):
     base = debug_config()

@@ -15,7 +15,7 @@ from codec.entropy.coders import (
     table_index,
 )
 from codec.entropy.priors import ConditionalPrior, FactorizedPrior
-from codec.errors import BitstreamError
+from codec.errors import BitstreamError, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,16 @@ def test_any_symbols_survive(priors, seed, height, width, spread):
     for ours, theirs in zip(sent, got, strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(sent[0], torch.round(residual) * (index > 0))
+
+
+def test_what_would_end_the_process_in_the_rans_encoder_is_refused(priors):
+    conditional, factorized = priors
+    residual, channel = torch.zeros(1, 3, 2, 2), factorized.index(1, 2, 2, torch.device("cpu"))
+    with pytest.raises(ModelError, match="latent is not a number"):
+        StreamEncoder().code(residual + torch.nan, channel, factorized, "x")
+    for prior in (conditional, factorized):
+        with pytest.raises(ValueError, match=r"residual: was \[2, 3, 2, 2\], must be \[1, 3, 2, 2"):
+            StreamEncoder().code(residual.expand(2, -1, -1, -1), channel, prior, "x")
 
 
 def test_index_zero_is_not_coded(priors):

@@ -14,7 +14,7 @@ import torch
 import torch.multiprocessing as mp
 
 from codec.errors import ConfigError
-from codec.training.distributed import Ranks
+from codec.training.distributed import Ranks, ranks_of_torchrun
 from codec.training.run import TrainingRun
 
 from .conftest import ROUNDING, last_weights
@@ -126,5 +126,16 @@ def test_processes_that_cannot_share(whole, tmp_path):
         graph = whole.experiment("training.cuda_graph=true", "training.data.batch=4")
         TrainingRun(graph, tmp_path / "run", ranks=four)
     if torch.cuda.device_count() < 2:
-        with pytest.raises(ConfigError, match="--nproc-per-node"):
+        message = "--nproc-per-node" if torch.cuda.is_available() else "'cuda' cannot be used"
+        with pytest.raises(ConfigError, match=message):
             four.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(name, monkeypatch):
+    message = f"training.device: '{name}' cannot be used"
+    with pytest.raises(ConfigError, match=message):
+        Ranks().device(name)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=message), ranks_of_torchrun(name):
+        pass

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from codec.config import load_experiment
 from codec.entropy.coders import RateModel
 from codec.errors import ConfigError, ModelError, TrainingError
-from codec.models import load
+from codec.models import available, load
 from codec.training.checkpoint import load_weights, save_checkpoint
 from codec.training.data import Batch
 from codec.training.run import TrainingRun
@@ -145,6 +145,17 @@ def test_parameters_start_from_another_model(finished, cache, tmp_path):
     stored = load_file(init)
     name = "intra.encoder.enter.weight"
     assert torch.equal(run.codec.state_dict()[name], stored[name].float())
+
+
+def test_weights_of_a_model_that_ships_go_by_its_name(cache, tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match="no model 'lit': those that ship are lite"):
+        TrainingRun(experiment(cache, "training.init=lit"), tmp_path / "lit")
+    taken = []
+    monkeypatch.setattr(
+        "codec.training.run.load_weights", lambda file, *_: taken.append(file) or []
+    )
+    TrainingRun(experiment(cache, "training.init=lite"), tmp_path / "lite")
+    assert taken == [available()["lite"]]
 
 
 def test_a_folder_of_another_model_is_refused(finished, cache):

@@ -205,6 +205,21 @@ def test_gather_and_scatter(options, references, agrees_with_naive):
             agrees_with_naive(scattered, [x, weights, offsets], "cpu")
 
 
+@pytest.mark.parametrize("backend", ["naive", "cpu"])
+def test_references_that_are_not_there_are_the_nearest(backend):
+    value, x = torch.randn(1, 2, 3, 4, 5), torch.randn(1, 3, 4, 5)
+    weights, places = torch.randn(1, 1, 4, 5, 4), torch.randn(1, 1, 4, 5, 4, 2)
+
+    def offsets(*which):
+        return torch.cat((torch.tensor(which).expand(1, 1, 4, 5, 4)[..., None], places), -1)
+
+    far, near = offsets(-3.0, 7.0, 0.9, 2.0), offsets(0.0, 1.0, 0.0, 1.0)
+    both = [gather(value, weights, at, backend=backend) for at in (far, near)]
+    torch.testing.assert_close(*both)
+    both = [scatter(x, weights, at, references=2, backend=backend) for at in (far, near)]
+    torch.testing.assert_close(*both)
+
+
 def test_uninitialised_memory_is_never_read(poisoned_memory, search_inputs, agrees_with_naive):
     for options in ({}, {"heads": 2}, {"metric": "l2"}, {"patch": 3, "anchor": "query"}):
         options = {"window": 3, "topk": 4, **options}
