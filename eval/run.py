@@ -38,6 +38,7 @@ from eval.results import (
     RdResults,
     ResultsError,
     SequenceInfo,
+    load_results,
     save_csv,
     save_results,
     write_text,
@@ -111,12 +112,12 @@ def evaluate(
         check_filters(metrics, find_ffmpeg())
     pool = pool or LocalPool()
     anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
-    model_codecs = _models(models, tried, intra_period, device, pool.measures_here)
+    out = Path(out)
+    model_codecs = _models(models, tried, intra_period, device, pool.measures_here, out)
     unreadable: dict[str, str] = {}
     if not isinstance(sequences, list):
         options = reader_options or {}
         sequences = find_sequences(sequences, frames=frames, unreadable=unreadable, **options)
-    out = Path(out)
     cache = PointCache(_made(out / "points"))
     model_tasks = [
         PointTask(codec, s, level, intra_period, metrics)
@@ -188,7 +189,12 @@ def _models(
     intra_period: int,
     device: str,
     here: bool,
+    out: Path,
 ) -> list[CodecUnderTest]:
+    """Every model at every effort; the digest is part of a name that another model has.
+
+    Two trainings of one configuration have one name, in one run or in two that share ``out``.
+    """
     if not models:
         return []
     from eval.learned import Model  # torch and the codec, only when there is a model to run
@@ -198,10 +204,19 @@ def _models(
     ]
     names = [codec.name for codec in codecs]
     for codec in codecs:
-        if names.count(codec.name) > 1:  # two trainings of one configuration
-            codec.name = f"{codec.name}-{codec.identity()['weights'][:8]}"
+        weights = codec.identity()["weights"]
+        if names.count(codec.name) > 1 or _of_other_weights(out / f"{codec.name}.json", weights):
+            codec.name = f"{codec.name}-{weights[:8]}"
     _check_different(tuple(codec.name for codec in codecs), "model")
     return codecs
+
+
+def _of_other_weights(file: Path, weights: str) -> bool:
+    """Whether the results there are of another model, and would be lost."""
+    try:
+        return load_results(file).conditions.codec.get("weights") != weights
+    except ResultsError:
+        return False
 
 
 def _points(

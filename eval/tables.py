@@ -56,11 +56,12 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         f"BD-rate of {comparison.test} against {comparison.anchor}, {comparison.metric}, "
         f"{METHOD} ({CONTROL_METHOD} beside it); negative is less rate"
     )
+    unit = "" if comparison.metric == "vmaf" else " dB"
     rows = [("sequence", "BD-rate", CONTROL_METHOD, "BD quality", "overlap")]
     remarks = [f"note: {note}" for note in comparison.warnings]
     for name, delta in comparison.deltas.items():
         if isinstance(delta, BdDelta):
-            rows.append((name, *_delta(delta)))
+            rows.append((name, *_delta(delta, unit)))
             remarks += [f"note: {name}: {note}" for note in delta.warnings]
         else:
             rows.append((name, "none", "", "", ""))
@@ -68,9 +69,9 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     if len(comparison.deltas) > 1:
         classes = comparison.by_class
         if len(classes) > 1:
-            rows += [_mean_row(f"class {name}", one) for name, one in classes.items()]
-            rows.append(_mean_row("mean over classes", comparison.over_classes))
-        rows.append(_mean_row("mean over sequences", comparison.over_sequences))
+            rows += [_mean_row(f"class {name}", one, unit) for name, one in classes.items()]
+            rows.append(_mean_row("mean over classes", comparison.over_classes, unit))
+        rows.append(_mean_row("mean over sequences", comparison.over_sequences, unit))
     return [title, *("  " + line for line in align(rows)), *("  " + line for line in remarks)]
 
 
@@ -109,23 +110,23 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _delta(delta: BdDelta) -> tuple[str, ...]:
+def _delta(delta: BdDelta, unit: str) -> tuple[str, ...]:
     return (
         f"{delta.rate_percent:+.2f} %",
         f"{delta.rate_percent_akima:+.2f} %",
-        _number(delta.quality_db, 3, " dB", "+"),
+        _number(delta.quality_db, 3, unit, "+"),
         f"{delta.overlap:.0%}",
     )
 
 
-def _mean_row(name: str, mean: MeanDelta) -> tuple[str, ...]:
+def _mean_row(name: str, mean: MeanDelta, unit: str) -> tuple[str, ...]:
     """Named with how many are in it, "3 of 4, partial" where one has no BD-rate."""
     count = str(mean.total) if mean.computed == mean.total else f"{mean.computed} of {mean.total}"
     partial = ", partial" if mean.partial and mean.computed else ""
     rate = "none" if mean.rate_percent is None else f"{mean.rate_percent:+.2f} %"
     fewer = mean.quality_computed != mean.computed
     gains = f", BD-PSNR of {mean.quality_computed}" if fewer else ""
-    quality = _number(mean.quality_db, 3, " dB", "+")
+    quality = _number(mean.quality_db, 3, unit, "+")
     return (f"{name} ({count}{partial}{gains})", rate, "", quality, "")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from eval.bdrate import BD_CHOICES, MIN_OVERLAP
 
@@ -50,13 +51,16 @@ def _share(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     from eval.compare import compare
+    from eval.report.folder import SUMMARY
     from eval.results import load_results
     from eval.tables import comparison_lines
     from eval.testsets.classes import load_classes
 
     classes = load_classes(args.classes) if args.classes else None
     anchor = load_results(args.anchor)
-    tests = [load_results(path) for path in args.tests]
+    # DIR/*.json is short for all curves of a folder, where eval also puts its summary.
+    curves = [path for path in args.tests if Path(path).name != SUMMARY] or args.tests
+    tests = [load_results(path) for path in curves]
     comparisons = [
         compare(anchor, test, args.metric, min_overlap=args.min_overlap, classes=classes)
         for test in tests

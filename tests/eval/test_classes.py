@@ -116,6 +116,13 @@ def test_one_class_alone_has_one_mean():
     assert "mean over sequences (2)" in text and "class" not in text
 
 
+def test_vmaf_is_not_of_decibels():
+    deltas = {B[0]: _delta(-10.0), B[1]: _delta(-20.0)}
+    text = "\n".join(comparison_lines(Comparison("x265", "lite", "vmaf", deltas)))
+    assert "+1.000" in text and "dB" not in text
+    assert "+1.000 dB" in "\n".join(comparison_lines(_comparison(deltas)))
+
+
 def test_a_file_of_classes(tmp_path):
     path = tmp_path / "classes.json"
     path.write_text('{"A": ["one", "two"], "B": ["three"]}')

@@ -6,9 +6,13 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
+from codec.config import load_experiment
 from codec.errors import ConfigError, LgmcError, ModelError, VideoError
+from codec.models import describe, export
 from codec.video.synthetic import write_synthetic
+from codec.video_codec import VideoCodec
 from eval import conditions
 from eval.anchors import Anchor
 from eval.plot import average_curve, plot_rd
@@ -18,6 +22,7 @@ from eval.results import RdResults, ResultsError, load_results, table
 from eval.run import evaluate
 from eval.sequences import find_sequences
 
+ROOT = Path(__file__).resolve().parents[2]
 QPS = (22, 28, 34, 40)
 ANCHORS = ["x264-medium", "x265-medium"]
 
@@ -169,6 +174,25 @@ def test_a_folder_used_twice_holds_both_runs(clips, tmp_path):
     evaluate(clips, anchors=["x264-medium"], frames=2, report=lines.append, **common)
     assert lines[-1].startswith("x265-medium.json is of other frames of pan")
     assert "x265-medium" not in (tmp_path / "points.csv").read_text()
+
+
+def test_another_training_of_a_model_leaves_the_results_of_the_first(clips, tmp_path):
+    first, second = (tmp_path / f"{seed}.safetensors" for seed in (0, 1))
+    for seed, path in enumerate((first, second)):
+        torch.manual_seed(seed)
+        export(VideoCodec(load_experiment(ROOT / "configs" / "debug.yaml").model), path, card={})
+    common = {"qualities": (32,), "frames": 2, "out": tmp_path / "out"}
+
+    def names(model):
+        return [one.codec for one in evaluate(clips, models=[model], **common).results]
+
+    assert names(first) == ["debug"]
+    kept = load_results(tmp_path / "out" / "debug.json")
+    apart = f"debug-{describe(str(second))['digest'][:8]}"
+    assert names(second) == names(second) == [apart]
+    assert names(first) == ["debug"]
+    assert load_results(tmp_path / "out" / "debug.json").points == kept.points
+    assert {p.name for p in (tmp_path / "out").glob("*.json")} == {"debug.json", f"{apart}.json"}
 
 
 def test_one_failing_point_does_not_stop_the_others(clips, tmp_path, monkeypatch):
@@ -346,6 +370,8 @@ def test_the_command_end_to_end(clips, tmp_path, capsys):
     assert main(["bdrate", result, result, "--metric", "ms_ssim", "--json"]) == 1
     comparison = json.loads(capsys.readouterr().out)[0]
     assert "does not apply" in comparison["sequences"]["pan"]["error"]
+    (tmp_path / "bdrate.json").write_text("[]")  # as an evaluation of two codecs leaves one
+    assert main(["bdrate", result, *sorted(map(str, tmp_path.glob("*.json")))]) == 0
     assert main(["bdrate", result, str(clips / "pan.y4m")]) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert main(["eval", "--model", "none", "--anchors", "none", *common]) == 1
