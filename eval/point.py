@@ -33,6 +33,9 @@ MEASURERS = (
 )
 """Modules whose sources measure a point of any codec."""
 
+_RUNNERS = {"anchor": "eval.anchors", "model": "eval.learned"}
+"""Modules that run a codec, by what its identity names."""
+
 
 @dataclass(frozen=True, eq=False)
 class PointTask:
@@ -51,7 +54,7 @@ class PointTask:
     def decided_by(self) -> dict[str, Any]:
         """Everything that decides the point but the machine, as it is in this process."""
         identity = self.codec.identity()
-        runner = "eval.learned" if is_model(identity) else "eval.anchors"
+        runner = next((_RUNNERS[one] for one in _RUNNERS if one in identity), "eval.outside")
         parts: dict[str, Any] = {
             "format": FORMAT,
             "input": self.sequence.digest,
@@ -80,7 +83,7 @@ def place(
 
 
 def is_model(identity: dict[str, str]) -> bool:
-    """Whether a codec of that identity is one of our models and not an anchor."""
+    """Whether a codec of that identity is under test, a model as a rule, and not an anchor."""
     return "anchor" not in identity
 
 

@@ -222,7 +222,8 @@ class Conditions(_Record):
     intra_period: int = _field("an I frame every so many; 0: only the first", "frames")
     device: str = _field('of our models: "cpu", "cuda"; anchors: "cpu"')
     codec: dict[str, str] = _field(
-        "identity. Anchor: its options and version; model: its name, digests of weights and sources"
+        "identity. Anchor: its options and version; model: its name, digests of weights and "
+        "sources; a codec from outside: its name, digest of its file, and what it says itself"
     )
     prepared: dict[str, str] | None = _field(
         "recipe, ffmpeg and test_sets of `lgmc data prepare`; null: frames as they came",

@@ -27,6 +27,7 @@ from eval.compare import Comparison, compare, same_frames
 from eval.conditions import Machine
 from eval.drawn import Drawn
 from eval.filter_metrics import check_filters
+from eval.outside import Outside
 from eval.point import PointTask, is_model, place
 from eval.pool import LocalPool, Outcome, Pool
 from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
@@ -66,6 +67,7 @@ def evaluate(
     *,
     models: list[str] | tuple[str, ...] = (),
     anchors: list[str] | tuple[str, ...] = (),
+    codecs: list[str] | tuple[str, ...] = (),
     qualities: tuple[int, ...] = QUALITIES,
     efforts: tuple[int | str | Effort, ...] = (0,),
     qps: tuple[int, ...] = QPS,
@@ -85,7 +87,8 @@ def evaluate(
     """Measure models and anchors on the same frames and write everything to the folder ``out``.
 
     sequences: a path as ``find_sequences`` takes it, or its result. models: names or weight files.
-    anchors: names of ``eval.anchors.ANCHORS`` and ``REFERENCES``. qualities: indices 0..63 of the
+    anchors: names of ``eval.anchors.ANCHORS`` and ``REFERENCES``. codecs: others' ones as
+    "FILE.py:CLASS", see ``eval.outside``, each at its own levels. qualities: indices 0..63 of the
     models; efforts: of their encoders, each a codec of its own; qps of the anchors; av1_qps:
     quantizers 0..63 of SVT-AV1 and libaom, whose scale is another. frames: the first so many of
     each clip, None for all. force: measure anew what is cached. reader_options: how raw files are
@@ -100,8 +103,8 @@ def evaluate(
     that cannot be written. A failure of one point ends up in its codec's results, and so does a
     clip that cannot be read, where others can.
     """
-    if not models and not anchors:
-        raise ConfigError("nothing to evaluate: give a model or an anchor")
+    if not models and not anchors and not codecs:
+        raise ConfigError("nothing to evaluate: give a model, a codec or an anchor")
     _check_levels(qualities if models else (), 63, "quality")
     tried = tuple(map(Effort.of, efforts))
     _check_different(tried if models else (), "effort")
@@ -114,16 +117,19 @@ def evaluate(
     anchor_codecs = [make_anchor(name, intra_period) for name in anchors]
     out = Path(out)
     model_codecs = _models(models, tried, intra_period, device, pool.measures_here, out)
+    outside_codecs = [Outside(spec, intra_period) for spec in codecs]
+    tested = [*model_codecs, *outside_codecs]
+    _check_different(tuple(one.name for one in (*tested, *anchor_codecs)), "codec")
     unreadable: dict[str, str] = {}
     if not isinstance(sequences, list):
         options = reader_options or {}
         sequences = find_sequences(sequences, frames=frames, unreadable=unreadable, **options)
     cache = PointCache(_made(out / "points"))
-    model_tasks = [
+    tested_tasks = [
         PointTask(codec, s, level, intra_period, metrics)
-        for codec in model_codecs
+        for codec in tested
         for s in sequences
-        for level in qualities
+        for level in (codec.levels if isinstance(codec, Outside) else qualities)
     ]
     anchor_tasks = [
         PointTask(codec, s, level, intra_period, metrics)
@@ -131,9 +137,9 @@ def evaluate(
         for codec in anchor_codecs
         for level in (av1_qps if codec.is_av1 else qps)
     ]
-    machines = pool.prepare([*anchor_tasks, *model_tasks])
+    machines = pool.prepare([*anchor_tasks, *tested_tasks])
     measured: dict[str, list[tuple[RdPoint | Failure, Machine | None]]] = {}
-    for tasks, alone in ((anchor_tasks, False), (model_tasks, True)):
+    for tasks, alone in ((anchor_tasks, False), (tested_tasks, True)):
         done = _points(tasks, pool, machines, alone=alone, cache=cache, force=force)
         with closing(done) as points:
             for task, point, machine in points:
@@ -145,10 +151,10 @@ def evaluate(
         _with_failures(
             _results(codec, sequences, measured[codec.name], device=where, **shared), unreadable
         )
-        for codecs, where in ((model_codecs, device), (anchor_codecs, "cpu"))
-        for codec in codecs
+        for these, where in ((model_codecs, device), ([*outside_codecs, *anchor_codecs], "cpu"))
+        for codec in these
     ]
-    evaluation = Evaluation(results, _comparisons(results, len(model_codecs)))
+    evaluation = Evaluation(results, _comparisons(results, len(tested)))
     for one in results:
         evaluation.files.append(out / f"{one.codec}.json")
         save_results(one, evaluation.files[-1])
@@ -362,15 +368,15 @@ def _info(sequence: Sequence) -> SequenceInfo:
     )
 
 
-def _comparisons(results: list[RdResults], models: int) -> list[Comparison]:
-    """Every model, the first so many, against every anchor, by every metric that one of them has.
+def _comparisons(results: list[RdResults], tested: int) -> list[Comparison]:
+    """Every codec under test, the first so many, against every anchor.
 
-    Results that share no sequence are not compared.
+    By every metric that one of them has; results that share no sequence are not compared.
     """
     return [
         compare(anchor, model, metric)
-        for anchor in results[models:]
-        for model in results[:models]
+        for anchor in results[tested:]
+        for model in results[:tested]
         if any(anchor.sequence(info.name) for info in model.sequences)
         for metric in BD_METRICS
         if any(one.curve(i.name, metric) for one in (anchor, model) for i in one.sequences)

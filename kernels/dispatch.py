@@ -62,7 +62,7 @@ def _automatic(tensor: Tensor, available: tuple[str, ...]) -> str:
 
 def _in_forward_mode() -> bool:
     """Whether tensors may have tangents, which are not looked for one by one."""
-    return forward_ad._current_level >= 0
+    return getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def _dtype_problem(tensor: Tensor) -> bool:

@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model; may be given several times (default lite), none: anchors alone",
     )
     parser.add_argument(
+        "--codec",
+        action="append",
+        default=[],
+        metavar="FILE.py:CLASS",
+        help="a codec of your own, see docs/protocol.md; may be given several times",
+    )
+    parser.add_argument(
         "--sequences",
         required=True,
         metavar="PATH",
@@ -130,9 +137,9 @@ def run(args: argparse.Namespace) -> int:
 
     anchors = anchor_names(args.anchors)
     models = [name for name in args.model or ["lite"] if name != "none"]
-    if not anchors and not models:
+    if not anchors and not models and not args.codec:
         raise ConfigError("nothing to evaluate: --model none and --anchors none leave no codec")
-    if models:
+    if models or args.codec:
         apply_machine(args, here=args.cluster is None)
     from eval.published import load_published
     from eval.run import evaluate
@@ -143,6 +150,7 @@ def run(args: argparse.Namespace) -> int:
             args.sequences,
             models=models,
             anchors=anchors,
+            codecs=args.codec,
             qualities=args.qualities,
             efforts=args.efforts,
             qps=args.qps,

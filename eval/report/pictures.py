@@ -95,6 +95,10 @@ class Codecs:
             from eval.anchors import make_anchor
 
             return make_anchor(identity.get("anchor", results.codec), period)
+        if "model" not in identity:
+            raise ResultsError(
+                f"{results.codec} is a codec from outside, which a report does not run"
+            )
         from eval.learned import Model
 
         tried = [identity.get("model", results.codec), *self._models]
