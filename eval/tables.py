@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from eval.bdrate import CONTROL_METHOD, METHOD, BdDelta
 from eval.compare import Comparison, MeanDelta
+from eval.plot import unit_of
 from eval.published import PublishedCurves, PublishedTable
 from eval.results import RdResults
 
@@ -56,7 +57,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         f"BD-rate of {comparison.test} against {comparison.anchor}, {comparison.metric}, "
         f"{METHOD} ({CONTROL_METHOD} beside it); negative is less rate"
     )
-    unit = "" if comparison.metric == "vmaf" else " dB"
+    unit = f" {unit_of(comparison.metric)}".rstrip()
     rows = [("sequence", "BD-rate", CONTROL_METHOD, "BD quality", "overlap")]
     remarks = [f"note: {note}" for note in comparison.warnings]
     for name, delta in comparison.deltas.items():

@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of the README in one language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [text for marked, text in fenced if marked == language]
 
 
@@ -86,3 +86,18 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     assert (tmp_path / "out.lgmc").stat().st_size > 0
     with open_reader("in.mp4") as reader:
         assert [plane.shape for plane in names["frame"]] == list(reader.format.plane_shapes())
+
+
+def test_the_example_of_single_frames_runs(capsys):
+    (example,) = blocks("python", (ROOT / "docs" / "extending.md").read_text())
+    names: dict = {}
+    exec(compile(example, "extending.md", "exec"), names)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert "'intra'" in first and all("'residual'" in line for line in others) and len(others) == 2
+    assert sum(names["estimate"].bits.values()) <= 8 * len(names["stream"])
+
+
+def test_files_that_extending_names_are_there():
+    page = (ROOT / "docs" / "extending.md").read_text()
+    for path in re.findall(r"`([a-z_]+/[a-z_/]+(?:\.[a-z]+)?/?)`", page):
+        assert (ROOT / path).exists(), path
