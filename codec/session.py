@@ -432,7 +432,14 @@ def account(
 
 
 def _loaded(model: ModelLike, device: str) -> Model:
-    return model if isinstance(model, Model) else load(model, device)
+    if isinstance(model, Model):
+        return model
+    if not isinstance(model, str | os.PathLike):
+        raise ModelError(
+            f"a {type(model).__name__} is no model that a stream can name: give a name, a file as "
+            "codec.models.export writes it, or what codec.load returned"
+        )
+    return load(model, device)
 
 
 def _model_of(header: SequenceHeader, model: ModelLike | None, device: str) -> Model:

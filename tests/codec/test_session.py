@@ -196,6 +196,18 @@ def test_cut_anywhere_decodes_the_whole_frames_before(stream, model, tmp_path):
             list(decode(path, model=model))
 
 
+def test_a_network_alone_is_no_model(clip, model, stream, tmp_path):
+    for use in (
+        lambda: encode(clip, tmp_path / "x.lgmc", model=model.codec),
+        lambda: list(decode(stream, model=model.codec)),
+    ):
+        with pytest.raises(
+            ModelError, match="a VideoCodec is no model .* what codec.load"
+        ):
+            use()
+    assert not (tmp_path / "x.lgmc").exists()
+
+
 def test_another_models_stream_is_refused(stream, tmp_path):
     export(loud_codec(debug_config(), seed=9), tmp_path / "other.safetensors", {})
     with pytest.raises(ModelError, match="other weights"):
