@@ -201,9 +201,7 @@ def test_a_network_alone_is_no_model(clip, model, stream, tmp_path):
         lambda: encode(clip, tmp_path / "x.lgmc", model=model.codec),
         lambda: list(decode(stream, model=model.codec)),
     ):
-        with pytest.raises(
-            ModelError, match="a VideoCodec is no model .* what codec.load"
-        ):
+        with pytest.raises(ModelError, match="a VideoCodec is no model .* what codec.load"):
             use()
     assert not (tmp_path / "x.lgmc").exists()
 
