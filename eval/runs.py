@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codec.training.history import History
+from codec.training.history import History, flat_keys
 from codec.training.summary import duration, stage_losses
 from eval.tables import align
 
@@ -63,7 +63,7 @@ def compare_runs(histories: Sequence[History]) -> dict[str, Any]:
     step, of all steps at which one was validated. ``last``: the last validation by quality and
     kind of frame. ``figures``: the rest.
     """
-    flat = [_flat(history.config) for history in histories]
+    flat = [flat_keys(history.config) for history in histories]
     rows = {key: [one.get(key) for one in flat] for key in _in_order(flat)}
     steps = sorted({step for history in histories for step in history.validations})
     last = [history.last_validation or {} for history in histories]
@@ -138,20 +138,6 @@ def short_names(folders: Sequence[str]) -> list[str]:
 
 def _table(head: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  " + line for line in align([(head, *names), *rows])]
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Keys of nested mappings joined by dots; lists of mappings by their numbers."""
-    if isinstance(value, dict) and value:
-        items = value.items()
-    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
-        items = enumerate(value)
-    else:
-        return {path: value}
-    flat: dict[str, Any] = {}
-    for key, below in items:
-        flat.update(_flat(below, f"{path}.{key}" if path else str(key)))
-    return flat
 
 
 def _in_order(flat: Sequence[dict[str, Any]]) -> list[str]:

@@ -247,3 +247,17 @@ def _records(path: Path) -> tuple[list[dict[str, Any]], float | None]:
 def finite(values: list[float]) -> list[float]:
     """Those that are numbers: a step that was skipped logs a loss that is none."""
     return [value for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+
+
+def flat_keys(value: Any, path: str = "") -> dict[str, Any]:
+    """Keys of nested mappings joined by dots; lists of mappings by their numbers."""
+    if isinstance(value, dict) and value:
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        items = enumerate(value)
+    else:
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for key, below in items:
+        flat.update(flat_keys(below, f"{path}.{key}" if path else str(key)))
+    return flat

@@ -46,6 +46,7 @@ from codec.training.checkpoint import (
 from codec.training.compiled import compile_transforms
 from codec.training.data import Batch, Clips, ClipSampler, load_clips
 from codec.training.distributed import Ranks
+from codec.training.history import flat_keys
 from codec.training.log import Log, NoLog
 from codec.training.look import look
 from codec.training.loss import MS_SSIM_SIDE
@@ -370,8 +371,23 @@ class TrainingRun:
 
     def _describe(self) -> None:
         values = self.experiment.model_dump(mode="json")
+        if self.step:
+            for line in _changes(self.folder / "config.yaml", values):
+                print(line)
         _write(self.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
         _write(self.folder / "environment.json", json.dumps(_environment(), indent=1))
+
+
+def _changes(path: Path, values: dict[str, Any]) -> list[str]:
+    """What a run goes on with that is not as it was at its last start, an entry a line."""
+    if not path.exists():
+        return []
+    before, now = flat_keys(yaml.safe_load(path.read_text(encoding="utf-8"))), flat_keys(values)
+    return [
+        f"changed since the run's last start: {key} was {before.get(key)}, is {now.get(key)}"
+        for key in dict.fromkeys((*before, *now))
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _write(path: Path, text: str) -> None:

@@ -228,6 +228,17 @@ def test_a_chain_of_another_batch_begins_anew(cache, tmp_path):
     assert other.step == 4
 
 
+def test_a_run_that_goes_on_otherwise_says_so(cache, tmp_path, capsys):
+    TrainingRun(experiment(cache), tmp_path).train(stop_at=1)
+    TrainingRun(experiment(cache), tmp_path).train(stop_at=2)
+    assert "changed" not in capsys.readouterr().out
+    other = experiment(cache, "training.seed=5", "training.data.crop=96")
+    TrainingRun(other, tmp_path).train(stop_at=3)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+    said = "changed since the run's last start: training."
+    assert lines == [f"{said}seed was 0, is 5", f"{said}data.crop was 64, is 96"]
+
+
 def test_weight_decay_is_the_configured_one_after_a_resume(cache, tmp_path):
     TrainingRun(experiment(cache), tmp_path).train(stop_at=1)
     run = TrainingRun(experiment(cache, "training.weight_decay=0.3"), tmp_path)
