@@ -184,13 +184,14 @@ def test_the_lock_of_a_killed_process_is_gone_with_it(tmp_path):
 def test_an_export_counts_until_the_run_goes_on(tmp_path):
     """And only where it is that of the schedule as it now is."""
     config = {"training": {"stages": [{"steps": 8}, {"steps": 4}]}}
-    start, again = ({"event": "start", "step": step} for step in (0, 12))
+    start, earlier, again = ({"event": "start", "step": step} for step in (0, 8, 12))
     exported = {"event": "exported", "step": 12, "digest": "ab"}
     for events, digest in (
         ([start], None),
         ([start, exported], "ab"),
         ([start, start, exported], "ab"),
-        ([start, exported, again], None),
+        ([start, exported, again], "ab"),  # the same command once more
+        ([start, exported, earlier], None),
         ([start, {**exported, "step": 8}], None),
     ):
         assert History(tmp_path, config, events=events).digest == digest
