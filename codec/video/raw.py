@@ -45,9 +45,14 @@ def open_raw(
     given = {"size": size, "fps": fps, "pix_fmt": pix_fmt}
     missing = [name for name, value in given.items() if value is None]
     if missing:
+        named = path.suffix.lower() == ".yuv"
+        why = (
+            "is raw video, which" if named else "with a size or pix_fmt is read as raw video, which"
+        )
         raise VideoError(
-            f"{path} is raw video, which has no header: give {', '.join(missing)} "
+            f"{path} {why} has no header: give {', '.join(missing)} too "
             "(for example size 416x240, fps 25, pix_fmt yuv420p)"
+            + ("" if named else ", or leave size and pix_fmt out")
         )
     if pix_fmt not in PIX_FMTS:
         raise VideoError(f"raw video has no pix_fmt {pix_fmt!r} here: give {' or '.join(PIX_FMTS)}")

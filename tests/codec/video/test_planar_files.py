@@ -277,6 +277,11 @@ def test_raw_under_another_name(tmp_path):
     path.write_bytes(bytes(384 * 2))
     with open_reader(path, size=(16, 16), fps=25, pix_fmt="yuv420p") as reader:
         assert len(list(reader)) == 2
+    said = "with a size or pix_fmt is read as raw video, .* give fps, pix_fmt too .*, or leave size"
+    with pytest.raises(VideoError, match=said):
+        open_reader(path, size=(16, 16))
+    with pytest.raises(VideoError, match="is raw video, which has no header: give fps too .*p[)]$"):
+        open_reader(path.rename(path.with_suffix(".yuv")), size=(16, 16), pix_fmt="yuv420p")
 
 
 def test_y4m_that_only_ffmpeg_reads(tmp_path):
