@@ -46,11 +46,9 @@ def open_raw(
     missing = [name for name, value in given.items() if value is None]
     if missing:
         named = path.suffix.lower() == ".yuv"
-        why = (
-            "is raw video, which" if named else "with a size or pix_fmt is read as raw video, which"
-        )
+        why = "is raw video" if named else "with a size or pix_fmt is read as raw video"
         raise VideoError(
-            f"{path} {why} has no header: give {', '.join(missing)} too "
+            f"{path} {why}, which has no header: give {', '.join(missing)} too "
             "(for example size 416x240, fps 25, pix_fmt yuv420p)"
             + ("" if named else ", or leave size and pix_fmt out")
         )
