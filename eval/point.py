@@ -82,7 +82,7 @@ def place(
     return [*(machine[name] for name in names), *([] if threads is None else [threads])]
 
 
-def is_model(identity: dict[str, str]) -> bool:
+def is_under_test(identity: dict[str, str]) -> bool:
     """Whether a codec of that identity is under test, a model as a rule, and not an anchor."""
     return "anchor" not in identity
 

@@ -28,7 +28,7 @@ from eval.conditions import Machine
 from eval.drawn import Drawn
 from eval.filter_metrics import check_filters
 from eval.outside import Outside
-from eval.point import PointTask, is_model, place
+from eval.point import PointTask, is_under_test, place
 from eval.pool import LocalPool, Outcome, Pool
 from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
 from eval.report.folder import SUMMARY, load_folder
@@ -267,7 +267,7 @@ def _cached(
 
 def _placed(key: dict[str, Any], machine: Machine, pool: Pool) -> dict[str, Any]:
     """The whole key of a point: what decides it, and what its times."""
-    threads = pool.threads(machine) if is_model(key["codec"]) else None
+    threads = pool.threads(machine) if is_under_test(key["codec"]) else None
     return {**key, "machine": place(machine, key["codec"], threads)}
 
 

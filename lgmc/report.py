@@ -82,6 +82,7 @@ def _album(args: argparse.Namespace, measured: Measured) -> Album | None:
     """The viewer's pictures, or None where there are none; problems go to ``measured``."""
     from codec.errors import LgmcError
     from eval.report.embed import WINDOWS, make_album, middle
+    from eval.report.folder import is_outside
     from eval.report.pictures import Codecs, find_clips, make_pictures
 
     try:
@@ -89,8 +90,12 @@ def _album(args: argparse.Namespace, measured: Measured) -> Album | None:
     except LgmcError as exc:
         measured.problems.append(f"no pictures: {exc}")
         return None
+    shown = [one for one in measured.results if not is_outside(one)]
+    for one in measured.results:
+        if is_outside(one):
+            measured.notes.append(f"of {one.codec}, from outside, the page has figures alone")
     sets, unmade = make_pictures(
-        measured.results,
+        shown,
         clips,
         Codecs(args.model, args.device),
         cache=args.folder / "frames",

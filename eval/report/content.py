@@ -8,7 +8,7 @@ from eval.bdrate import BD_METRICS
 from eval.metrics import ms_ssim_db
 from eval.plot import LABELS, average_curve, unit_of
 from eval.report.embed import Album
-from eval.report.folder import Measured, is_model
+from eval.report.folder import Measured, is_under_test
 from eval.report.match import matched, reference_of
 from eval.results import KNOWN_METRICS, RdPoint, RdResults
 
@@ -23,7 +23,7 @@ def page_content(measured: Measured, album: Album | None = None) -> dict[str, An
             for name in names or BD_METRICS[:1]
         ],
         "codecs": [
-            {"name": one.codec, "model": is_model(one), "parameter": one.parameter}
+            {"name": one.codec, "model": is_under_test(one), "parameter": one.parameter}
             for one in results
         ],
         "sequences": [_sequence(measured, name) for name in measured.sequences],

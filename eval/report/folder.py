@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codec.errors import LgmcError
+from eval import point
 from eval.bdrate import BD_METRICS
 from eval.compare import Comparison, compare
 from eval.metrics import EXTRA_METRICS
@@ -36,9 +37,16 @@ class Measured:
         return list(dict.fromkeys(info.name for one in self.results for info in one.sequences))
 
 
-def is_model(results: RdResults) -> bool:
-    """Whether these are a model's results, not an anchor's."""
-    return results.parameter == "quality"
+def is_under_test(results: RdResults) -> bool:
+    """Whether these are the results of a model, or of a codec from outside, not an anchor's."""
+    if results.conditions is None:  # imported
+        return results.parameter == "quality"
+    return point.is_under_test(results.conditions.codec)
+
+
+def is_outside(results: RdResults) -> bool:
+    """Whether these are the results of a codec from outside (``eval.outside``)."""
+    return results.conditions is not None and "codec" in results.conditions.codec
 
 
 def read_folder(folder: str | Path) -> Measured:
@@ -59,7 +67,9 @@ def read_folder(folder: str | Path) -> Measured:
             + (f" that can be used ({reasons})" if reasons else "")
             + ": give the folder that lgmc eval --out wrote"
         )
-    measured.results = sorted(_named_apart(loaded), key=lambda one: (not is_model(one), one.codec))
+    measured.results = sorted(
+        _named_apart(loaded), key=lambda one: (not is_under_test(one), one.codec)
+    )
     _compare(measured)
     return measured
 
@@ -101,14 +111,14 @@ def _named_apart(loaded: dict[str, RdResults]) -> list[RdResults]:
 
 
 def _compare(measured: Measured) -> None:
-    models = [one for one in measured.results if is_model(one)]
-    anchors = [one for one in measured.results if not is_model(one)]
+    models = [one for one in measured.results if is_under_test(one)]
+    anchors = [one for one in measured.results if not is_under_test(one)]
     # VMAF and XPSNR are measured where they were asked for.
-    points = [point for one in measured.results for point in one.points]
+    points = [each for one in measured.results for each in one.points]
     metrics = [
         name
         for name in BD_METRICS
-        if name not in EXTRA_METRICS or any(name in point.metrics for point in points)
+        if name not in EXTRA_METRICS or any(name in each.metrics for each in points)
     ]
     for test in models or measured.results:
         for anchor in anchors or measured.results:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from eval.report.folder import is_model
+from eval.report.folder import is_under_test
 from eval.results import RdPoint, RdResults
 
 
@@ -15,7 +15,7 @@ def reference_of(results: Sequence[RdResults], sequence: str) -> RdResults | Non
     None where no codec has a point of the sequence.
     """
     measured = [one for one in results if one.points_of(sequence)]
-    return next((one for one in measured if is_model(one)), measured[0] if measured else None)
+    return next((one for one in measured if is_under_test(one)), measured[0] if measured else None)
 
 
 def middle_point(points: Sequence[RdPoint]) -> RdPoint:

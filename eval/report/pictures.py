@@ -21,7 +21,7 @@ import numpy as np
 from codec.errors import LgmcError, VideoError
 from eval.conditions import code_digest
 from eval.metrics import frame_metrics, rgb8
-from eval.report.folder import is_model
+from eval.report.folder import is_outside, is_under_test
 from eval.report.match import matched, middle_point, reference_of
 from eval.results import RdPoint, RdResults, ResultsError
 from eval.sequences import Sequence as Clip
@@ -91,11 +91,11 @@ class Codecs:
 
     def _make(self, results: RdResults) -> CodecUnderTest:
         identity, period = results.conditions.codec, results.conditions.intra_period
-        if not is_model(results):
+        if not is_under_test(results):
             from eval.anchors import make_anchor
 
             return make_anchor(identity.get("anchor", results.codec), period)
-        if "model" not in identity:
+        if is_outside(results):
             raise ResultsError(
                 f"{results.codec} is a codec from outside, which a report does not run"
             )
@@ -242,7 +242,7 @@ def _key(results: RdResults, point: RdPoint, clip: Clip, number: int) -> str:
         "frame": number,
         "made_by": code_digest(*MAKERS, without=("training",)),
     }
-    if not is_model(results):
+    if not is_under_test(results):
         from codec.video.ffmpeg import find_ffmpeg
         from eval.anchors.program import ffmpeg_version
 

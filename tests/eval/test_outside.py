@@ -137,7 +137,7 @@ def test_a_name_that_is_taken_and_specs_that_are_none(clips, tmp_path, written):
 def test_the_command(clips, tmp_path, written, capsys):
     from lgmc.main import main
 
-    words = ["eval", "--model", "none", "--anchors", "none", "--codec", written(), "--json"]
+    words = ["eval", "--model", "none", "--anchors", "x264-medium", "--codec", written(), "--json"]
     words += [
         "--sequences",
         str(clips / "pan.y4m"),
@@ -147,10 +147,11 @@ def test_the_command(clips, tmp_path, written, capsys):
         "2",
     ]
     assert main(words) == 0
-    (results,) = json.loads(capsys.readouterr().out)["results"]
+    results, _ = json.loads(capsys.readouterr().out)["results"]
     assert results["codec"] == "shifted" and len(results["points"]) == 4
     assert main(["results", "state", str(tmp_path / "out")]) in (0, 1)
     assert "shifted" in capsys.readouterr().out
     page = tmp_path / "page.html"
-    assert main(["report", str(tmp_path / "out"), "-o", str(page)]) == 0
+    assert main(["report", str(tmp_path / "out"), "-o", str(page), "--sequences", str(clips)]) == 0
     assert "shifted" in page.read_text()
+    assert "of shifted, from outside, the page has figures alone" in capsys.readouterr().err
