@@ -17,6 +17,7 @@ the file, decode may use the sequence's format and number of frames, never its p
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import re
@@ -75,10 +76,14 @@ class Outside:
         getattr(self._made, "abort", lambda: None)()
 
     def identity(self) -> dict[str, str]:
-        """The codec's own words, its name, and the digest of its file.
+        """The codec's own words, its name, and the digest of its file; the codec is asked once.
 
         Modules that the file imports are for the codec to name.
         """
+        return dict(self._identity)
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, str]:
         own = {str(name): str(value) for name, value in self._made.identity().items()}
         taken = sorted({"anchor", "model"} & set(own))
         if taken:
