@@ -30,7 +30,7 @@ from codec.standard_input import standard_input
 from codec.video.colour import rgb_to_frame
 from codec.video.format import Frame, VideoFormat
 from codec.video.reader import VideoReader, check_frames, open_reader
-from codec.video.target import FileTarget
+from codec.video.target import FileTarget, check_not_itself
 from codec.video.writer import open_writer
 from codec.video_codec import FrameCoder, VideoCodec
 
@@ -135,9 +135,9 @@ def encode(
     effort = Effort.of(effort)
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(source, frames, reader_options))
-        _check_not_itself(source, target, "the stream")
+        check_not_itself(source, target, "the stream")
         if recon is not None:
-            _check_not_itself(source, recon, "the recon")
+            check_not_itself(source, recon, "the recon")
             if os.path.realpath(recon) == os.path.realpath(target):
                 raise ConfigError(f"{recon} is the stream's name too: give another for the recon")
         if rate is not None and rate.two_pass:
@@ -385,7 +385,7 @@ def decode_to_file(
 
     The target appears under its name when it is whole. Arguments and errors as :func:`decode`.
     """
-    _check_not_itself(source, target, "the video")
+    check_not_itself(source, target, "the video")
     with decode(source, model=model, device=device, partial=partial, verify=verify) as frames:
         form = frames.format
         started = time.perf_counter()
@@ -505,18 +505,6 @@ def _in_range(what: str, value: Any, top: int) -> int:
     if not 0 <= number <= top:
         raise ConfigError(f"the {what} must be a whole number of 0..{top}, not {value!r}")
     return number
-
-
-def _check_not_itself(source: Any, target: str | os.PathLike, what: str) -> None:
-    """Refuse a target, meant for ``what``, that would replace the source or its folder."""
-    if not isinstance(source, (str, os.PathLike)) or "-" in (os.fspath(source), os.fspath(target)):
-        return
-    if not os.path.exists(source) or not os.path.exists(target):
-        return
-    if os.path.samefile(source, target):
-        raise ConfigError(f"{target} is the input itself: give another name for {what}")
-    if os.path.samefile(os.path.dirname(os.path.realpath(source)), target):
-        raise ConfigError(f"{target} is the folder of the input: give another name for {what}")
 
 
 def _reader(source: Any, frames: int | None, options: dict[str, Any]) -> VideoReader:

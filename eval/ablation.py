@@ -205,6 +205,8 @@ def _files(path: Path) -> set[Path]:
 
 def _agree_on_conditions(job: Job, conditions: dict[str, Any]) -> None:
     """Write down what a job is begun under. Raises ConfigError where that was something else."""
+    from codec.training.history import changes
+
     if job.conditions.exists():
         try:
             before = json.loads(job.conditions.read_text(encoding="utf-8"))
@@ -212,7 +214,7 @@ def _agree_on_conditions(job: Job, conditions: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{job.conditions} cannot be read ({exc}): choose another --out"
             ) from None
-        differing = _differing(before, conditions)
+        differing = next(iter(changes(before, conditions)), None)
         if differing is not None:
             raise ConfigError(
                 f"{job.folder} was begun with another {differing}: choose another --out"
@@ -225,18 +227,6 @@ def _agree_on_conditions(job: Job, conditions: dict[str, Any]) -> None:
     else:
         job.folder.mkdir(parents=True, exist_ok=True)
         write_text(job.conditions, json.dumps(conditions, indent=1) + "\n")
-
-
-def _differing(before: Any, now: Any, name: str = "") -> str | None:
-    """The first key that differs, with those that it lies under; None where all is alike."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in {**before, **now}:
-            place = f"{name}.{key}" if name else key
-            found = _differing(before.get(key), now.get(key), place)
-            if found is not None:
-                return found
-        return None
-    return None if before == now else name
 
 
 def summarise(jobs: list[Job]) -> list[Row]:

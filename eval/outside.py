@@ -3,10 +3,10 @@
 The file is Python and has a class; made with ``intra_period=N`` it gives an object with
 
     name        as in tables and file names
-    levels      what is measured of it, integers >= 0 from the smallest file to the largest
+    levels      what is measured of it, integers >= 0
     encode(sequence, level, target)   writes the file ``target``; see below
     decode(source, sequence)          yields the frames that the file ``source`` gives
-    identity()                        {name: text}: weights, version, options
+    identity()                        {name: text}: weights, version, options, device
 
 and, where it differs from what stands here, ``parameter`` ("quality", or "qp", of which more is a
 smaller file), ``extension`` (".bin") and ``delay`` (0 frames; None: any). ``sequence.open()`` reads
@@ -91,7 +91,9 @@ class Outside:
                 f"{self.name}: identity has {taken[0]!r}, which is for codecs of LGMC"
             )
         source = hashlib.sha256(self._path.read_bytes()).hexdigest()
-        return {"codec": self.name, "file": f"{self._path.name} {source[:16]}", **own}
+        waits = "any" if self.delay is None else str(self.delay)
+        file = f"{self._path.name} {source[:16]}"
+        return {"codec": self.name, "file": file, "delay": waits, **own}
 
     def encode(self, sequence: Sequence, level: int, target: Path) -> Encoded:
         """Write ``sequence`` at ``level``. Raises LgmcError where no file came of it."""

@@ -148,11 +148,8 @@ def evaluate(
     shared = {"frames": frames, "intra_period": intra_period, "command": command}
     shared["machine"] = machines[0]
     results = [
-        _with_failures(
-            _results(codec, sequences, measured[codec.name], device=where, **shared), unreadable
-        )
-        for these, where in ((model_codecs, device), ([*outside_codecs, *anchor_codecs], "cpu"))
-        for codec in these
+        _with_failures(_results(codec, sequences, measured[codec.name], **shared), unreadable)
+        for codec in (*tested, *anchor_codecs)
     ]
     evaluation = Evaluation(results, _comparisons(results, len(tested)))
     for one in results:
@@ -286,10 +283,9 @@ def _results(
     machine: Machine,
     frames: int | None,
     intra_period: int,
-    device: str,
     command: list[str] | None,
 ) -> RdResults:
-    order = [sequence.name for sequence in sequences]
+    order, identity = [sequence.name for sequence in sequences], codec.identity()
     machine, points = _marked(codec, measured, machine)
     ordered = sorted(points, key=lambda one: (order.index(one.sequence), one.level))
     return RdResults(
@@ -302,8 +298,8 @@ def _results(
             versions=conditions.versions(),
             frames=frames,
             intra_period=intra_period,
-            device=device,
-            codec=codec.identity(),
+            device=identity.get("device", "cpu"),
+            codec=identity,
             prepared=_preparation(sequences),
         ),
         sequences=[_info(sequence) for sequence in sequences],

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from codec.effort import Effort
 from eval.anchors import ANCHORS, REFERENCES
 from eval.bdrate import METHOD
+from eval.report.folder import is_outside
 from eval.results import RdResults, SequenceInfo
 
 _UNKNOWN = "not known"
@@ -56,7 +57,7 @@ def _identity(one: RdResults) -> str:
         files = ", ".join(one.imported.files) if one.imported else _UNKNOWN
         return f"imported from {files}; how it was measured is {_UNKNOWN}"
     codec = dict(one.conditions.codec)
-    if "weights" in codec:
+    if "weights" in codec and not is_outside(one):
         effort = Effort.of(codec.get("effort", 0))
         delay = (
             "low delay"

@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codec.errors import ConfigError, LgmcError
+from codec.errors import LgmcError
+from codec.video.target import check_not_itself
 from lgmc.arguments import add_machine, apply_machine, integer
 from lgmc.neighbours import OURS
 from lgmc.progress import Progress
@@ -41,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     stream, recon, decoded = (args.out / n for n in ("clip.lgmc", "recon.y4m", "decoded.y4m"))
     if args.clip:
-        _check_kept(Path(args.clip), (stream, recon, decoded))
+        for path in (stream, recon, decoded):
+            check_not_itself(args.clip, path, "the demo's folder, --out")
     original = args.clip or _make_clip(args.out / "original.y4m", args.frames)
     try:
         encoded = _encode(original, stream, recon, args)
@@ -57,13 +59,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"to look inside:     lgmc inspect {stream}")
     print("to try your own:    lgmc encode IN.mp4 OUT.lgmc && lgmc decode OUT.lgmc OUT.mp4")
     return 0
-
-
-def _check_kept(clip: Path, outputs: tuple[Path, ...]) -> None:
-    """Raise ConfigError where an output would be written over the clip."""
-    for path in outputs:
-        if clip.exists() and path.exists() and path.samefile(clip):
-            raise ConfigError(f"{clip} is where the demo writes: give another folder with --out")
 
 
 def _make_clip(target: Path, frames: int) -> str:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
-from codec.errors import ConfigError
 from lgmc.arguments import rate, size
 
 
@@ -84,10 +82,11 @@ def _schema(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from codec.video.target import check_not_itself
     from eval.exchange import export_results
     from eval.results import load_results, write_text
 
-    _keep_apart(args.out, [args.file])
+    check_not_itself(args.file, args.out, "-o")
     results = load_results(args.file)
     content, notes = export_results(
         results, args.to, sequence=args.sequence, dataset=args.dataset, psnr=args.psnr
@@ -99,10 +98,12 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
+    from codec.video.target import check_not_itself
     from eval.exchange import import_results
     from eval.results import save_results
 
-    _keep_apart(args.out, args.files)
+    for file in args.files:
+        check_not_itself(file, args.out, "-o")
     results = import_results(
         args.files,
         sequences=args.sequence,
@@ -138,13 +139,6 @@ def _state(args: argparse.Namespace) -> int:
     for problem in problems:
         print(f"results: {problem}", file=sys.stderr)
     return 1 if problems else 0
-
-
-def _keep_apart(out: str, files: list[str]) -> None:
-    """Refuse to write over a file that is read: measurements would be lost."""
-    for file in files:
-        if os.path.exists(out) and os.path.exists(file) and os.path.samefile(out, file):
-            raise ConfigError(f"{out} is the input itself: give another name with -o")
 
 
 def _say(notes: list[str]) -> None:

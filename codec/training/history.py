@@ -261,3 +261,10 @@ def flat_keys(value: Any, path: str = "") -> dict[str, Any]:
     for key, below in items:
         flat.update(flat_keys(below, f"{path}.{key}" if path else str(key)))
     return flat
+
+
+def changes(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
+    """(before, now) by key, see ``flat_keys``, where the two differ; a key one lacks is None."""
+    old, new = flat_keys(before), flat_keys(now)
+    pairs = {key: (old.get(key), new.get(key)) for key in (*old, *new)}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

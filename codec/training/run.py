@@ -46,7 +46,7 @@ from codec.training.checkpoint import (
 from codec.training.compiled import compile_transforms
 from codec.training.data import Batch, Clips, ClipSampler, load_clips
 from codec.training.distributed import Ranks
-from codec.training.history import flat_keys
+from codec.training.history import changes
 from codec.training.log import Log, NoLog
 from codec.training.look import look
 from codec.training.loss import MS_SSIM_SIDE
@@ -382,11 +382,10 @@ def _changes(path: Path, values: dict[str, Any]) -> list[str]:
     """What a run goes on with that is not as it was at its last start, an entry a line."""
     if not path.exists():
         return []
-    before, now = flat_keys(yaml.safe_load(path.read_text(encoding="utf-8"))), flat_keys(values)
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [
-        f"changed since the run's last start: {key} was {before.get(key)}, is {now.get(key)}"
-        for key in dict.fromkeys((*before, *now))
-        if before.get(key) != now.get(key)
+        f"changed since the run's last start: {key} was {old}, is {new}"
+        for key, (old, new) in changes(before, values).items()
     ]
 
 

@@ -8,10 +8,23 @@ import shutil
 import stat
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from codec.errors import VideoError
+from codec.errors import ConfigError, VideoError
 from codec.video.images import is_frame_name
+
+
+def check_not_itself(source: Any, target: str | os.PathLike, what: str) -> None:
+    """Raise ConfigError for a target, meant for ``what``, that would replace the source or its
+    folder. A source that is no path is none of either, and so is "-"."""
+    if not isinstance(source, (str, os.PathLike)) or "-" in (os.fspath(source), os.fspath(target)):
+        return
+    if not os.path.exists(source) or not os.path.exists(target):
+        return
+    if os.path.samefile(source, target):
+        raise ConfigError(f"{target} is the input itself: give another name for {what}")
+    if os.path.samefile(os.path.dirname(os.path.realpath(source)), target):
+        raise ConfigError(f"{target} is the folder of the input: give another name for {what}")
 
 
 class FileTarget:

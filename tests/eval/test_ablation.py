@@ -138,7 +138,7 @@ def test_a_job_begun_under_other_conditions_is_refused(place, configs, monkeypat
     more.mkdir()
     write_synthetic("zoom", more / "zoom.y4m", 64, 48, 2)
     others = {
-        "experiment.training.stages": {"budget": 2 * BUDGET},
+        "experiment.training.stages.0.steps": {"budget": 2 * BUDGET},
         "experiment.training.precision": {"overrides": [*COST, "training.precision=bfloat16"]},
         "sequences": {"sequences": more},
         "frames": {"frames": None},

@@ -14,6 +14,7 @@ from eval.metrics import bits_per_pixel
 from eval.outside import Outside
 from eval.results import load_results
 from eval.run import evaluate
+from eval.statement import statement
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.search(
@@ -93,6 +94,15 @@ def test_what_goes_wrong_costs_points_and_is_said(clips, tmp_path, written):
     assert {one.error for one in results.failures} == {"shifted wrote no file"}
 
 
+def test_one_that_names_its_weights_and_device_is_no_model_of_ours(clips, tmp_path, written):
+    words = '{"weights": "ab", "device": "cuda", '
+    spec = written('{"zlib"', f'{words}"zlib"')
+    (results,) = evaluate(clips / "pan.y4m", codecs=[spec], out=tmp_path / "out").results
+    assert results.conditions.device == "cuda"
+    text = "\n".join(statement([results]))
+    assert "delay 0, weights ab, device cuda" in text and "sources" not in text
+
+
 def test_it_is_another_process_codec_too(written):
     codec = Outside(written(), 16)
     there = pickle.loads(pickle.dumps(codec))
@@ -149,8 +159,9 @@ def test_the_command(clips, tmp_path, written, capsys):
     assert main(words) == 0
     results, _ = json.loads(capsys.readouterr().out)["results"]
     assert results["codec"] == "shifted" and len(results["points"]) == 4
-    assert main(["results", "state", str(tmp_path / "out")]) in (0, 1)
-    assert "shifted" in capsys.readouterr().out
+    main(["results", "state", str(tmp_path / "out")])
+    assert "- **shifted**: codec shifted, file mine.py " in (said := capsys.readouterr().out)
+    assert "delay 0, zlib" in said
     page = tmp_path / "page.html"
     assert main(["report", str(tmp_path / "out"), "-o", str(page), "--sequences", str(clips)]) == 0
     assert "shifted" in page.read_text()

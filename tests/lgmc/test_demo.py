@@ -34,7 +34,7 @@ def test_the_user_s_clip_is_not_written_over(refuses, model, clip, tmp_path, nam
     kept = tmp_path / name
     shutil.copy(clip, kept)
     words = ["demo", str(kept), "--model", model, "--frames", "1", "--out", str(tmp_path)]
-    refuses(words, "is where the demo writes: give another folder with --out")
+    refuses(words, "is the input itself: give another name for the demo's folder, --out")
     assert kept.read_bytes() == Path(clip).read_bytes()
 
 
