@@ -220,7 +220,9 @@ class Conditions(_Record):
     versions: dict[str, str] = _field("of Python and of the packages that decide results")
     frames: int | None = _field("the limit asked for; null: all of each clip", "frames")
     intra_period: int = _field("an I frame every so many; 0: only the first", "frames")
-    device: str = _field('of our models: "cpu", "cuda"; anchors: "cpu"')
+    device: str = _field(
+        '"cpu", "cuda": of models, and of codecs from outside that name one; else "cpu"'
+    )
     codec: dict[str, str] = _field(
         "identity. Anchor: its options and version; model: its name, digests of weights and "
         "sources; a codec from outside: its name, digest of its file, and what it says itself"
