@@ -82,9 +82,9 @@ def place(
     return [*(machine[name] for name in names), *([] if threads is None else [threads])]
 
 
-def is_under_test(identity: dict[str, str]) -> bool:
-    """Whether a codec of that identity is under test, a model as a rule, and not an anchor."""
-    return "anchor" not in identity
+def is_anchor(identity: dict[str, str]) -> bool:
+    """Whether a codec of that identity is an anchor, and not under test."""
+    return "anchor" in identity
 
 
 def on_gpu(identity: dict[str, str]) -> bool:

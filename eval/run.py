@@ -28,10 +28,10 @@ from eval.conditions import Machine
 from eval.drawn import Drawn
 from eval.filter_metrics import check_filters
 from eval.outside import Outside
-from eval.point import PointTask, is_under_test, place
+from eval.point import PointTask, is_anchor, place
 from eval.pool import LocalPool, Outcome, Pool
 from eval.published import PublishedCurve, PublishedCurves, PublishedTable, load_published
-from eval.report.folder import SUMMARY, load_folder
+from eval.report.folder import SUMMARY, is_under_test, load_folder
 from eval.results import (
     Conditions,
     Failure,
@@ -264,7 +264,7 @@ def _cached(
 
 def _placed(key: dict[str, Any], machine: Machine, pool: Pool) -> dict[str, Any]:
     """The whole key of a point: what decides it, and what its times."""
-    threads = pool.threads(machine) if is_under_test(key["codec"]) else None
+    threads = None if is_anchor(key["codec"]) else pool.threads(machine)
     return {**key, "machine": place(machine, key["codec"], threads)}
 
 
@@ -419,9 +419,9 @@ def _summaries(
 
     files = [out / "points.csv"]
     save_csv(results, files[0])
-    models = [one for one in results if one.parameter == "quality"]
-    others = [one for one in results if one.parameter != "quality"]
-    comparisons = _comparisons([*models, *others], len(models))
+    tested = [one for one in results if is_under_test(one)]
+    anchors = [one for one in results if not is_under_test(one)]
+    comparisons = _comparisons([*tested, *anchors], len(tested))
     if comparisons:
         files.append(out / SUMMARY)
         content = {

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codec.errors import LgmcError
-from eval import point
 from eval.bdrate import BD_METRICS
 from eval.compare import Comparison, compare
 from eval.metrics import EXTRA_METRICS
+from eval.point import is_anchor
 from eval.results import RdResults, ResultsError, load_results
 
 SUMMARY = "bdrate.json"
@@ -41,7 +41,7 @@ def is_under_test(results: RdResults) -> bool:
     """Whether these are the results of a model, or of a codec from outside, not an anchor's."""
     if results.conditions is None:  # imported
         return results.parameter == "quality"
-    return point.is_under_test(results.conditions.codec)
+    return not is_anchor(results.conditions.codec)
 
 
 def is_outside(results: RdResults) -> bool:
@@ -114,11 +114,11 @@ def _compare(measured: Measured) -> None:
     models = [one for one in measured.results if is_under_test(one)]
     anchors = [one for one in measured.results if not is_under_test(one)]
     # VMAF and XPSNR are measured where they were asked for.
-    points = [each for one in measured.results for each in one.points]
+    points = [point for one in measured.results for point in one.points]
     metrics = [
         name
         for name in BD_METRICS
-        if name not in EXTRA_METRICS or any(name in each.metrics for each in points)
+        if name not in EXTRA_METRICS or any(name in point.metrics for point in points)
     ]
     for test in models or measured.results:
         for anchor in anchors or measured.results:

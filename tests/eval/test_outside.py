@@ -64,6 +64,9 @@ def test_it_is_measured_as_others_are(clips, tmp_path, written):
     assert finest.metrics["psnr_rgb"] > results.points[3].metrics["psnr_rgb"] + 10
     assert results.conditions.codec["codec"] == "shifted" and "zlib" in results.conditions.codec
     assert load_results(out / "shifted.json") == results
+    summary = json.loads((out / "bdrate.json").read_text())["comparisons"]
+    assert {(one["anchor"], one["test"]) for one in summary} == {("x264-medium", "shifted")}
+    assert len(summary) == len(evaluation.comparisons)
 
 
 def test_another_file_is_measured_again_and_the_same_is_not(clips, tmp_path, written):
