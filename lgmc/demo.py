@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 from codec.errors import LgmcError
-from codec.video.target import check_not_itself
 from lgmc.arguments import add_machine, apply_machine, integer
 from lgmc.neighbours import OURS
 from lgmc.progress import Progress
@@ -38,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from codec.video.target import check_not_itself
+
     apply_machine(args)
     args.out.mkdir(parents=True, exist_ok=True)
     stream, recon, decoded = (args.out / n for n in ("clip.lgmc", "recon.y4m", "decoded.y4m"))
