@@ -6,8 +6,13 @@ python scripts/gpu_train.py configs/lite_gpu.yaml --seconds 1500 --data clips --
 The clips lie on the GPU, steps are CUDA graphs; where they cannot be captured, the script begins
 anew and takes steps one by one. A stage that diverges is taken again at half its learning rate. A
 variant that fails at its first steps is left out. After every stage the codec is exported as
-FOLDER/NAME.safetensors, so that a run that is cut off leaves the last stage's model. Variants go on
-from the trained codec, each for the same number of steps on the same data.
+FOLDER/NAME.safetensors, so that a run that is cut off leaves the last stage's model, and the stages
+that are left are fitted to the time that is left. Variants go on from the trained codec, each for
+the same number of steps on the same data.
+
+The last stage is the one whose learning rate ends near zero: a run that is cut off in it has lost
+what the stage is for. So --seconds has to be less than the limit that a process is killed at, and
+--since says when that limit began to count, if it was before this process did.
 """
 
 import argparse
@@ -24,8 +29,11 @@ from codec.errors import Diverged
 from codec.training.calibrate import fit_schedule, share_time, slower, step_seconds
 from codec.training.checkpoint import list_checkpoints
 from codec.training.run import TrainingRun
+from codec.training.schedule import total_steps
 
-EXPORT_SECONDS = 6.0
+# What the end of a stage takes beside its steps, capture and validation included, as seen on an
+# H200; if one takes longer, that is what is reserved for the next ones.
+END_SECONDS = 12.0
 TRIES = 4  # of a stage
 
 
@@ -66,18 +74,20 @@ class Session:
         ]
         return load_experiment(config, overrides)
 
-    def train(self, experiment: Experiment, seconds: list[float], budget: float) -> TrainingRun:
-        """Train, with the schedule fitted to the budget.
+    def train(
+        self, experiment: Experiment, seconds: list[float], until: float | None = None
+    ) -> TrainingRun:
+        """Train by the schedule, or by what fits of it until a time of the session's clock.
 
-        A stage that diverges begins again where the one before it ended, at half the learning rate
-        and in the time that is left.
+        A stage that diverges begins again where the one before it ended, at half the learning rate.
+        With ``until`` the stages to come are fitted to the time that is left whenever one ends.
         """
-        until = self.elapsed + budget
-        experiment = fit_schedule(experiment, seconds, budget)
+        number, tries, end_seconds = 0, 0, END_SECONDS
+        if until is not None:
+            experiment = self.fitted(experiment, seconds, until, number, end_seconds)
         run = self.begin(experiment)
-        number, tries = 0, 0
         while number < len(experiment.training.stages):
-            stages = experiment.training.stages
+            stages, began = experiment.training.stages, self.elapsed
             try:
                 result = run.train(stop_at=sum(stage.steps for stage in stages[: number + 1]))
             except Diverged as error:
@@ -86,15 +96,46 @@ class Session:
                     raise
                 rate = stages[number].lr / 2
                 print(f"{stages[number].name}: {error}; once more from {rate:.1e} on", flush=True)
-                left = until - self.elapsed
-                experiment = fit_schedule(slower(experiment, number), seconds, left, number)
-                run = self.begin(experiment)
-                continue
-            run.export(self.keep / f"{experiment.name}.safetensors", result)
-            shutil.copy(run.folder / "metrics.jsonl", self.keep / f"{experiment.name}.jsonl")
-            print(f"{experiment.name} {stages[number].name} done, {self.elapsed:.0f} s", flush=True)
-            number, tries = number + 1, 0
+                experiment = slower(experiment, number)
+            else:
+                self.keep_model(run, result)
+                print(
+                    f"{experiment.name} {stages[number].name} done, {self.elapsed:.0f} s",
+                    flush=True,
+                )
+                spent = self.elapsed - began - stages[number].steps * seconds[number]
+                number, tries, end_seconds = number + 1, 0, max(end_seconds, spent)
+                if until is None or number == len(stages):
+                    continue
+            if until is not None:
+                experiment = self.fitted(experiment, seconds, until, number, end_seconds)
+            run = self.begin(experiment)
         return run
+
+    def fitted(
+        self,
+        experiment: Experiment,
+        seconds: list[float],
+        until: float,
+        number: int,
+        end_seconds: float,
+    ) -> Experiment:
+        """The experiment with its stages from ``number`` on fitted to the time that is left.
+
+        The ends of them all are reserved, and one more: the last end writes a summary too.
+        """
+        ends = len(experiment.training.stages) - number + 1
+        left = until - self.elapsed - ends * end_seconds
+        return fit_schedule(experiment, seconds, left, number)
+
+    def keep_model(self, run: TrainingRun, result: dict[str, float]) -> None:
+        """Its codec, as it stands or as the end of the schedule exported it, and its log."""
+        kept = self.keep / f"{run.experiment.name}.safetensors"
+        if run.step == total_steps(run.config.stages):
+            shutil.copy(run.folder / "model.safetensors", kept)
+        else:
+            run.export(kept, result)
+        shutil.copy(run.folder / "metrics.jsonl", kept.with_suffix(".jsonl"))
 
     def begin(self, experiment: Experiment) -> TrainingRun:
         """A run from its last checkpoint on, or from its start where it has none yet."""
@@ -115,7 +156,12 @@ def main() -> None:
     parser.add_argument(
         "--shares", type=float, nargs="*", help="of the time, a stage each; else the steps decide"
     )
-    parser.add_argument("--since", type=float, default=time.time(), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--since",
+        type=float,
+        default=time.time(),
+        help="when --seconds began to count, as time.time() gives it; default: now",
+    )
     parser.add_argument("--variants", nargs="*", default=[], metavar="CONFIG")
     parser.add_argument("--variant-seconds", type=float, default=60.0, help="for each of them")
     options = parser.parse_intermixed_args()
@@ -134,20 +180,19 @@ def main() -> None:
         except Exception:  # the GPU may be of no more use to this process: begin anew without it
             _again(f"{config} is left out", session.started, without=config)
 
-    reserved = len(probed) * (options.variant_seconds + 2 * EXPORT_SECONDS)
-    exports = EXPORT_SECONDS * (len(experiment.training.stages) + 1)
-    left = options.seconds - session.elapsed - exports - reserved
     if options.shares:
         experiment = share_time(experiment, seconds, options.shares)
-    run = session.train(experiment, seconds, left)
+    reserved = len(probed) * (options.variant_seconds + 2 * END_SECONDS)
+    run = session.train(experiment, seconds, until=options.seconds - reserved)
     parent = list_checkpoints(run.folder / "checkpoints")[-1].folder
     if probed:
-        left = options.seconds - session.elapsed - 2 * EXPORT_SECONDS * len(probed)
+        left = options.seconds - session.elapsed - 2 * END_SECONDS * len(probed)
         together = [sum(times) for times in zip(*(seconds for _, seconds in probed), strict=True)]
-        for experiment, _ in probed:
+        for experiment, seconds in probed:
             training = experiment.training.model_copy(update={"init": str(parent)})
             child = experiment.model_copy(update={"training": training})
-            session.train(child, together, left)
+            # All of them take as many steps, so none is fitted again.
+            session.train(fit_schedule(child, together, left), seconds)
     print(f"all done after {session.elapsed:.0f} s")
 
 

@@ -1,4 +1,4 @@
-"""scripts/gpu_train.py, as far as it needs no GPU: a stage that diverges."""
+"""scripts/gpu_train.py, as far as it needs no GPU: what diverges, and what takes longer."""
 
 import importlib.util
 import time
@@ -61,7 +61,7 @@ def experiment():
 
 def test_it_goes_on_at_half_the_rate(script, diverges, tmp_path, capsys):
     diverges(1.5e-3)
-    run = session(script, tmp_path).train(experiment(), SECONDS, 90.0)
+    run = session(script, tmp_path).train(experiment(), SECONDS, until=138.0)
     # The stage before keeps its rate; those after have learned from it.
     assert [stage.lr for stage in run.config.stages] == pytest.approx([1e-3, 1e-3, 2.5e-4])
     assert run.config.stages[1].lr_end == pytest.approx(5e-4)
@@ -78,7 +78,7 @@ def test_it_goes_on_at_half_the_rate(script, diverges, tmp_path, capsys):
 
 def test_a_first_stage_begins_anew(script, diverges, tmp_path):
     diverges(1e-3 / 3)
-    run = session(script, tmp_path).train(experiment(), SECONDS, 90.0)
+    run = session(script, tmp_path).train(experiment(), SECONDS, until=138.0)
     assert [stage.lr for stage in run.config.stages] == pytest.approx([2.5e-4, 2.5e-4, 6.25e-5])
     assert run.step == sum(stage.steps for stage in run.config.stages)
 
@@ -86,7 +86,34 @@ def test_a_first_stage_begins_anew(script, diverges, tmp_path):
 def test_it_gives_up(script, diverges, tmp_path):
     diverges(0.0)
     with pytest.raises(Diverged, match="not finite"):
-        session(script, tmp_path).train(experiment(), SECONDS, 90.0)
+        session(script, tmp_path).train(experiment(), SECONDS, until=138.0)
+
+
+def test_ends_that_take_longer_shorten_what_is_left(script, tmp_path, monkeypatch):
+    """By a clock on which a step takes a second and the end of a stage 20."""
+    clock, keep = [0.0], script.Session.keep_model
+
+    def keep_slowly(self, run, result):
+        keep(self, run, result)
+        clock[0] += run.step - sum(taken) + 20
+        taken.append(run.step - sum(taken))
+
+    taken: list[int] = []
+    monkeypatch.setattr(script.Session, "elapsed", property(lambda self: clock[0]))
+    monkeypatch.setattr(script.Session, "keep_model", keep_slowly)
+    ends = 4 * script.END_SECONDS
+    run = session(script, tmp_path).train(experiment(), SECONDS, until=120 + ends)
+    # The first by the ends that were expected, the others by the one that was seen.
+    left = 120 + ends - 40 - 4 * 20
+    assert taken == [40, left / 2, left / 2]
+    assert clock[0] + 20 == 120 + ends  # the reserve that a last end is given
+    assert run.step == sum(taken)
+    assert load(tmp_path / "kept" / "debug.safetensors").card["steps"] == sum(taken)
+
+
+def test_without_an_end_the_schedule_is_taken_as_it_is(script, tmp_path):
+    run = session(script, tmp_path).train(experiment(), SECONDS)
+    assert [stage.steps for stage in run.config.stages] == [10, 10, 10]
 
 
 def test_only_what_is_left_is_fitted_and_slowed():
