@@ -344,6 +344,13 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(cache, tmp_path):
     assert all(torch.equal(before[k], v) for k, v in run.codec.named_parameters())
 
 
+def test_steps_that_were_skipped_are_counted_over_sessions(cache, tmp_path):
+    run = TrainingRun(experiment(cache), tmp_path / "nan")
+    run.learner.skipped = 1  # as if a step had been
+    run.train(stop_at=2)
+    assert TrainingRun(experiment(cache), tmp_path / "nan").learner.skipped == 1
+
+
 def test_a_run_that_skips_every_step_stops_and_says_so(cache, tmp_path):
     slow = ("training.log_every=10", "training.validate_every=100")
     run = TrainingRun(experiment(cache, *slow), tmp_path / "lost")
