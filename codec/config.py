@@ -376,8 +376,9 @@ class DataConfig(_Config):
     holdout: float = Field(0.06, ge=0, lt=1)
 
 
+Part = Literal["intra", "flow", "motion", "recon", "inter", "entropy", "second_pass", "all"]
 # Parts of a model that losses reach, where that is not all of them. In a stage that trains `intra`
-# or `entropy` the I frame's loss is added to all of these but `flow`.
+# or `entropy` the I frame's loss is added to all of these but `flow`; motion has no second pass.
 _OF_MOTION = {"intra", "flow", "motion", "inter", "entropy", "all"}
 _LEARNS = {"flow": {"flow", "inter", "all"}, "motion_d": _OF_MOTION, "motion_rd": _OF_MOTION}
 
@@ -397,9 +398,7 @@ class Stage(_Config):
     steps: int = Field(ge=1)
     frames: int = Field(ge=1)
     loss: Literal["flow", "motion_d", "motion_rd", "recon_d", "recon_rd", "all"] = "all"
-    train: tuple[Literal["intra", "flow", "motion", "recon", "inter", "entropy", "all"], ...] = (
-        "all",
-    )
+    train: tuple[Part, ...] = ("all",)
     lr: float = Field(1e-4, gt=0)
     lr_end: float | None = Field(None, ge=0)
     cascade: bool = False
@@ -411,7 +410,7 @@ class Stage(_Config):
 
     @model_validator(mode="after")
     def _whole_steps(self) -> "Stage":
-        of_intra = {"intra", "entropy", "all"} & set(self.train)
+        of_intra = {"intra", "entropy", "second_pass", "all"} & set(self.train)
         learns = _LEARNS.get(self.loss, set(self.train))
         if not learns & set(self.train):
             raise ValueError(

@@ -99,7 +99,7 @@ def clip_loss(
     middle = (codec.config.lambda_min * codec.config.lambda_max) ** 0.5
     balance = (middle / weight) ** training.balance
     size = codec.latent_size(height, width)
-    trains_intra = bool({"intra", "entropy", "all"} & set(stage.train))
+    trains_intra = bool({"intra", "entropy", "second_pass", "all"} & set(stage.train))
     distortion = distortion_of(training.distortion)
 
     terms: list[Tensor] = []

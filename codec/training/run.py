@@ -262,6 +262,11 @@ class TrainingRun:
         """Whether this model and these clips serve all stages, before the first begins."""
         data, multiple = self.config.data, self.codec.multiple
         for stage in self.config.stages:
+            if not set_trained_parts(self.codec, stage):
+                raise ConfigError(
+                    f"stage {stage.name}: this model has no {' or '.join(stage.train)}; a second "
+                    "pass comes with entropy.passes: 2"
+                )
             crop = stage.crop or data.crop
             if crop % multiple:
                 raise ConfigError(

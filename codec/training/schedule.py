@@ -53,6 +53,7 @@ def set_trained_parts(codec: VideoCodec, stage: Stage) -> list[nn.Parameter]:
         "recon": recon,
         "inter": [inter],
         "entropy": [codec.intra.prior, inter.prior, *latents],
+        "second_pass": [latent.second for latent in latents if latent.second is not None],
         "all": [codec],
     }
     codec.requires_grad_(False)

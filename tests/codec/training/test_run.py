@@ -209,6 +209,11 @@ def refuse(_):
         ("{name: wide, frames: 2, steps: 1, crop: 256}", "stage wide: no clip has 2 frames"),
         ("{name: odd, frames: 2, steps: 1, crop: 72}", "stage odd: a crop of 72"),
         ("{name: lone, frames: 1, train: [inter], steps: 1}", "frames: 1 is an I frame"),
+        ("{name: new, frames: 1, train: [second_pass], steps: 1}", "model has no second_pass"),
+        (
+            "{name: new, frames: 2, train: [second_pass], loss: motion_rd, steps: 1}",
+            "nothing that learns from loss motion_rd",
+        ),
     ],
 )
 def test_a_stage_that_cannot_be_run_is_refused_at_the_start(cache, tmp_path, stage, says):

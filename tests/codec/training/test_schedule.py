@@ -69,13 +69,15 @@ PARTS = {
         "inter.motion.latent",
     },
 }
+PARTS["second_pass"] = {"intra.latent.second", "inter.latent.second"}
 PARTS["inter"] = PARTS["flow"] | PARTS["motion"] | PARTS["recon"]
 PARTS["all"] = PARTS["intra"] | PARTS["inter"]
 
 
+@pytest.mark.parametrize("variant", ["mixture", "two passes"])
 @pytest.mark.parametrize("train", [*((name,) for name in PARTS), ("flow", "entropy")])
-def test_a_stage_trains_its_parts_and_no_other(train):
-    codec = VideoCodec(debug_config("mixture"))
+def test_a_stage_trains_its_parts_and_no_other(train, variant):
+    codec = VideoCodec(debug_config(variant))
     trained = set_trained_parts(codec, Stage(name="a", steps=1, frames=2, train=train))
     begins = tuple(f"{part}." for name in train for part in PARTS[name])
     expected = {
