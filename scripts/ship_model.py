@@ -6,6 +6,7 @@ python scripts/ship_model.py runs/lite/model.safetensors lite
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 from codec.models import store
@@ -37,11 +38,13 @@ def main() -> None:
     target = SHIPPED / f"{options.name}.safetensors"
     # Keys that this version has added to configurations would make another model of it.
     text = store.read_metadata(options.model)["config"]
-    store.save_model(target, tensors, text, card)
-    size = target.stat().st_size
-    if size > LIMIT:
-        target.unlink()
-        raise SystemExit(f"{size} bytes is over the limit of {LIMIT}")
+    with tempfile.TemporaryDirectory(dir=SHIPPED) as folder:
+        written = Path(folder) / target.name
+        store.save_model(written, tensors, text, card)
+        size = written.stat().st_size
+        if size > LIMIT:
+            raise SystemExit(f"{size} bytes is over the limit of {LIMIT}")
+        written.replace(target)
     print(f"{target.name}: {size:,} bytes, weights {digest.hex()}")
 
 
