@@ -1,10 +1,16 @@
-"""The average of the weights over the steps, which is better than any single step's."""
+"""Averages of weights: over the steps of a run, or of two models of which one learned on.
+
+Either is better than what it is the average of, as long as that is one training's: two that began
+apart from each other have nothing in common to average.
+"""
 
 import copy
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from codec.errors import ConfigError
 from codec.video_codec import VideoCodec
 
 
@@ -27,3 +33,22 @@ class Average:
         decay = min(self.decay, step / (step + 9))
         own, new = list(self.codec.parameters()), list(codec.parameters())
         get_ema_multi_avg_fn(decay)(own, new, None)
+
+
+@torch.no_grad()
+def between(first: VideoCodec, second: VideoCodec, share: float) -> VideoCodec:
+    """A codec whose parameters are ``1 - share`` of the first's and ``share`` of the second's.
+
+    Its tables are built anew.
+
+    Raises:
+        ConfigError: they are no models of one configuration.
+    """
+    if first.config != second.config:
+        raise ConfigError("models of different configurations have no average")
+    average = copy.deepcopy(first)
+    learned = dict(second.named_parameters())
+    for name, parameter in average.named_parameters():
+        parameter.copy_(parameter * (1 - share) + learned[name] * share)
+    average.update()
+    return average
