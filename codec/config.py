@@ -408,16 +408,20 @@ class Stage(_Config):
     batch: int | None = Field(None, ge=1)
     crop: int | None = Field(None, ge=64)
 
+    @property
+    def trains_intra(self) -> bool:
+        """Whether something learns from the loss of I frames."""
+        return bool({"intra", "entropy", "second_pass", "all"} & set(self.train))
+
     @model_validator(mode="after")
     def _whole_steps(self) -> "Stage":
-        of_intra = {"intra", "entropy", "second_pass", "all"} & set(self.train)
         learns = _LEARNS.get(self.loss, set(self.train))
         if not learns & set(self.train):
             raise ValueError(
                 f"train has nothing that learns from loss {self.loss}: name one of "
                 f"{', '.join(sorted(learns) or ['intra', 'inter', 'all'])}"
             )
-        if self.frames == 1 and self.loss != "flow" and not of_intra:
+        if self.frames == 1 and self.loss != "flow" and not self.trains_intra:
             raise ValueError("frames: 1 is an I frame, of which nothing in train learns")
         if self.chain is not None:
             if self.frames < 2 or self.chain < 1 or self.chain % (self.frames - 1):

@@ -31,8 +31,8 @@ from codec.training.checkpoint import list_checkpoints
 from codec.training.run import TrainingRun
 from codec.training.schedule import total_steps
 
-# What the end of a stage takes beside its steps, capture and validation included, as seen on an
-# H200; if one takes longer, that is what is reserved for the next ones.
+# What the end of a stage takes beside its steps, capture and validation included (11 on an H200);
+# if one takes longer, that is what is reserved for the next ones.
 END_SECONDS = 12.0
 TRIES = 4  # of a stage
 
@@ -83,11 +83,11 @@ class Session:
         With ``until`` the stages to come are fitted to the time that is left whenever one ends.
         """
         number, tries, end_seconds = 0, 0, END_SECONDS
-        if until is not None:
-            experiment = self.fitted(experiment, seconds, until, number, end_seconds)
-        run = self.begin(experiment)
         while number < len(experiment.training.stages):
-            stages, began = experiment.training.stages, self.elapsed
+            if until is not None:
+                experiment = self.fitted(experiment, seconds, until, number, end_seconds)
+            run, began = self.begin(experiment), self.elapsed
+            stages = experiment.training.stages
             try:
                 result = run.train(stop_at=sum(stage.steps for stage in stages[: number + 1]))
             except Diverged as error:
@@ -97,19 +97,12 @@ class Session:
                 rate = stages[number].lr / 2
                 print(f"{stages[number].name}: {error}; once more from {rate:.1e} on", flush=True)
                 experiment = slower(experiment, number)
-            else:
-                self.keep_model(run, result)
-                print(
-                    f"{experiment.name} {stages[number].name} done, {self.elapsed:.0f} s",
-                    flush=True,
-                )
-                spent = self.elapsed - began - stages[number].steps * seconds[number]
-                number, tries, end_seconds = number + 1, 0, max(end_seconds, spent)
-                if until is None or number == len(stages):
-                    continue
-            if until is not None:
-                experiment = self.fitted(experiment, seconds, until, number, end_seconds)
-            run = self.begin(experiment)
+                continue
+            self.keep_model(run, result)
+            done = f"{experiment.name} {stages[number].name} done"
+            print(f"{done}, {self.elapsed:.0f} s", flush=True)
+            spent = self.elapsed - began - stages[number].steps * seconds[number]
+            number, tries, end_seconds = number + 1, 0, max(end_seconds, spent)
         return run
 
     def fitted(

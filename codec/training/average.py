@@ -1,7 +1,7 @@
 """Averages of weights: over the steps of a run, or of two models of which one learned on.
 
-Either is better than what it is the average of, as long as that is one training's: two that began
-apart from each other have nothing in common to average.
+Either can be better than what it is the average of, as long as that is one training's: two that
+began apart from each other have nothing in common to average.
 """
 
 import copy

@@ -99,19 +99,18 @@ def clip_loss(
     middle = (codec.config.lambda_min * codec.config.lambda_max) ** 0.5
     balance = (middle / weight) ** training.balance
     size = codec.latent_size(height, width)
-    trains_intra = bool({"intra", "entropy", "second_pass", "all"} & set(stage.train))
     distortion = distortion_of(training.distortion)
 
     terms: list[Tensor] = []
     bits: dict[str, list[Tensor]] = {}
     errors: dict[str, list[Tensor]] = {}
-    with torch.set_grad_enabled(trains_intra):
+    with torch.set_grad_enabled(stage.trains_intra):
         coder = model(rows.rand_like)
         level = codec.frame_quality(quality, 0)
         decoded = codec.intra(_nhwc(clip[:, 0]), coder, level, size)
         errors.setdefault("intra", []).append(_mse(decoded, clip[:, 0]))
         bits["intra"] = [sum(coder.bits.values()) / pixels]
-        if trains_intra:
+        if stage.trains_intra:
             terms.append(
                 codec.lambda_of(level) * distortion(decoded, clip[:, 0]) + bits["intra"][0]
             )
