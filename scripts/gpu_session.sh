@@ -43,7 +43,7 @@ train)
     variants=()
     [ $# -eq 0 ] || variants=(--variant-seconds "$1" --variants "${@:2}")
     LINES_SHOWN=60 run train "$python" scripts/gpu_train.py configs/lite_gpu.yaml \
-        --shares 2 58 40 --seconds "$seconds" --since "$(date +%s)" --data "$clips" --out "$runs" --keep "$out" "${variants[@]}"
+        --shares 44 56 --seconds "$seconds" --since "$(date +%s)" --data "$clips" --out "$runs" --keep "$out" "${variants[@]}"
     ;;
 *)
     sed -n '2,10p' "$0"

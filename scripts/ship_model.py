@@ -35,7 +35,7 @@ def main() -> None:
     card["results"] = [point for path in options.results for point in _summary(path, digest)]
     if options.note:
         card["note"] = options.note
-    target = SHIPPED / f"{options.name}.safetensors"
+    target = SHIPPED / f"{options.name}.safetensors.xz"
     # Keys that this version has added to configurations would make another model of it.
     text = store.read_metadata(options.model)["config"]
     with tempfile.TemporaryDirectory(dir=SHIPPED) as folder:
@@ -45,6 +45,7 @@ def main() -> None:
         if size > LIMIT:
             raise SystemExit(f"{size} bytes is over the limit of {LIMIT}")
         written.replace(target)
+    target.with_suffix("").unlink(missing_ok=True)  # as it shipped before, not compressed
     print(f"{target.name}: {size:,} bytes, weights {digest.hex()}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec.errors import ModelError
-from codec.models.store import read_metadata, read_model, save_model
+from codec.models.store import SUFFIXES, read_metadata, read_model, save_model
 
 if TYPE_CHECKING:
     from codec.video_codec import VideoCodec
@@ -36,7 +36,8 @@ class Model:
 
 def available() -> dict[str, Path]:
     """The models that ship, by name."""
-    return {path.stem: path for path in sorted(_SHIPPED.glob("*.safetensors"))}
+    files = (path for path in _SHIPPED.iterdir() if path.name.endswith(SUFFIXES))
+    return {path.name.partition(".")[0]: path for path in sorted(files)}
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def describe(name: str) -> dict[str, Any]:
         "name": config["name"],
         "file": path.name,
         "bytes": path.stat().st_size,
-        "default": path.stem == DEFAULT and path.parent == _SHIPPED,
+        "default": path == available().get(DEFAULT),
         "digest": metadata.get("digest"),
         "stages": list(config["inter"]["compensation"]),
         "config": config,
@@ -136,7 +137,7 @@ def locate(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     path = Path(name)
-    if path.suffix == ".safetensors" or path.exists():
+    if path.name.endswith(SUFFIXES) or path.exists():
         return path
     known = ", ".join(shipped) or "none"
     raise ModelError(

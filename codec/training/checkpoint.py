@@ -13,6 +13,7 @@ import yaml
 
 from codec.entropy.gains import moved_knots
 from codec.errors import ModelError, TrainingError
+from codec.models.store import read_header, read_tensors
 from codec.video_codec import VideoCodec
 
 _BY_QUALITY = (".log_gain", ".scale_path.offset")  # tables with a row for each knot of the index
@@ -134,16 +135,13 @@ def load_weights(
     Raises:
         ModelError: no such file, none of its tensors fits, or a text of ``fresh`` is in no name.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     file = path
     if path.is_dir():
         average = path / "average.safetensors"
         file = average if average.exists() else path / "weights.safetensors"
     try:
-        stored = load_file(file)
-    except (OSError, SafetensorError) as error:
+        stored = read_tensors(file)
+    except ValueError as error:
         raise ModelError(f"{file}: cannot be read as weights ({error})") from None
     # Parameters alone: the buffers are bounds and tables, which follow from the configuration.
     own = dict(codec.named_parameters())
@@ -209,10 +207,7 @@ def _keep_lambdas(tensors: dict[str, torch.Tensor], file: Path, codec: VideoCode
 
 def _configuration_of(file: Path) -> dict[str, Any] | None:
     """The model that weights are of: in the file, or beside the checkpoint in its run's folder."""
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as stored:
-        text = (stored.metadata() or {}).get("config")
+    text = read_header(file).get("config")
     if text is not None:
         return json.loads(text)
     folder = file.parent.parent  # the run's checkpoints
