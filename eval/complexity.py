@@ -40,12 +40,14 @@ def _formulas() -> dict:
     import torch
 
     import kernels
+    from codec.entropy import integer_sums
 
     # The operators are registered when their modules are first used.
-    assert kernels.linear_attention and kernels.shifted_attention
+    assert kernels.linear_attention and kernels.shifted_attention and integer_sums.convolved
     return {
         torch.ops.lgmc.linear_attention: _linear_attention,
         torch.ops.lgmc.shifted_attention: _shifted_attention,
+        torch.ops.lgmc.integer_conv: _integer_conv,
     }
 
 
@@ -61,3 +63,10 @@ def _shifted_attention(query, key, value, flow, scale, window, topk, *_, **__) -
     batch, channels, height, width = query
     searched = key[1] * (window + 1) ** 2 * channels
     return 2 * batch * height * width * (searched + 4 * topk * value[2])
+
+
+def _integer_conv(x, weight, *_, **__) -> int:
+    """All products, those with zeros too, which are left out where it runs."""
+    batch, channels, height, width = x
+    outputs, _, size, _ = weight
+    return 2 * batch * height * width * channels * outputs * size**2

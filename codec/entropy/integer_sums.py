@@ -15,6 +15,8 @@ from kernels import jit
 from kernels.vector_doubles import DOUBLES, add_rows
 
 
+# An operator of torch, so that its operations can be counted (eval/complexity.py).
+@torch.library.custom_op("lgmc::integer_conv", mutates_args=())
 def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The convolution that keeps the image's size, zeros around it.
 
