@@ -23,6 +23,15 @@ def expected(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch
     return out
 
 
+def on_threads(count, *arguments):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return convolved(*arguments)
+    finally:
+        torch.set_num_threads(before)
+
+
 def inputs(batch, channels, outputs, height, width, size, share, seed):
     torch.manual_seed(seed)
     x = torch.randint(-MOST, MOST + 1, (batch, channels, height, width))
@@ -45,12 +54,7 @@ def inputs(batch, channels, outputs, height, width, size, share, seed):
 )
 def test_it_is_what_loops_over_integers_give(threads, **what):
     x, weight, bias = inputs(**what)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        out = convolved(x, weight, bias)
-    finally:
-        torch.set_num_threads(before)
+    out = on_threads(threads, x, weight, bias)
     assert out.dtype == torch.float64
     assert torch.equal(out.to(torch.int64), expected(x, weight, bias))
 
@@ -59,12 +63,8 @@ def test_it_is_what_loops_over_integers_give(threads, **what):
 def test_rows_that_pieces_share_are_whole(threads):
     """More rows than one piece has, in images whose ends lie inside of pieces."""
     x, weight, bias = inputs(3, 4, 6, 37, 5, 3, 0.3, 7)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        assert torch.equal(convolved(x, weight, bias).to(torch.int64), expected(x, weight, bias))
-    finally:
-        torch.set_num_threads(before)
+    out = on_threads(threads, x, weight, bias)
+    assert torch.equal(out.to(torch.int64), expected(x, weight, bias))
 
 
 def test_sums_are_exact_where_float32_is_not():
