@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from codec import latent_descent
 from codec.bitstream.container import ContainerReader
 from codec.coding_descent import PACE, descended_by_coding, weighted_error
 from codec.effort import Effort, FrameEffort
@@ -168,11 +167,6 @@ def test_each_kind_of_steps_is_taken_where_it_is_meant(small, monkeypatch):
     cost_of(small, moving_frames(2, *SHAPE), "3+2")
     motion = [("motion", "motion", 3), ("motion", "ahead", 2)]
     assert taken == [("intra", "ahead", 4), *motion, ("residual", "ahead", 2)]
-
-
-def test_rates_fall_evenly_to_their_last():
-    assert latent_descent._rates(2.0, 1) == [2.0]
-    assert latent_descent._rates(2.0, 3) == pytest.approx([2.0, 1.3, 0.6])
 
 
 def test_weights_get_no_gradients(small):
