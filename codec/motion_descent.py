@@ -16,7 +16,7 @@ from codec.entropy.priors import ConditionalPrior
 from codec.latent_descent import Pace, descended
 from codec.motion import MotionCodec
 
-PACE = Pace(round=10, rate=0.004)
+PACE = Pace(round=3, rate=0.004)
 
 
 @torch.no_grad()
