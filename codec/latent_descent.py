@@ -9,7 +9,7 @@ to a whole number first, so that the others can make up for it; the last one rou
 likelihood the latent stands as it is. After each round z is made anew from what y has become, and
 the whole is priced with real rounding; the cheapest y is kept, the first one included. Decoders
 know nothing of it. The method is that of content-adaptive encoding (Campos et al., CVPR workshops
-2019); noise for rounding, as there, costs 4 to 5 % of the rate (docs/decisions.md).
+2019); noise in the place of rounding, as there, takes 3 to 4 % more rate (docs/decisions.md).
 """
 
 from collections.abc import Callable

@@ -138,7 +138,7 @@ def cost_of(codec, frames, effort, quality=40):
 def test_a_stream_costs_less(lite):
     frames = moving_frames(5, *SHAPE)
     plain = cost_of(lite.codec, frames, 0)
-    assert cost_of(lite.codec, frames, "0+10") < 0.97 * plain
+    assert cost_of(lite.codec, frames, "0+10") < 0.85 * plain
 
 
 def test_the_same_steps_give_the_same_stream(small):
