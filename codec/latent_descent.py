@@ -21,6 +21,7 @@ from torch import Tensor
 from codec.entropy.coders import RateEstimate
 from codec.entropy.latent import LatentCodec
 from codec.entropy.priors import ConditionalPrior
+from codec.layers import round_straight_through
 
 _LAST_RATE = 0.3  # of the rate, in the last step; it falls evenly
 _MOMENTUM = 0.9
@@ -87,5 +88,5 @@ def descended(
 
 def _settled(symbols: Tensor, reach: float) -> Tensor:
     """The symbols, those within ``reach`` of a whole number rounded, straight through."""
-    away = symbols.detach().round() - symbols.detach()
-    return symbols + away * (away.abs() < reach)
+    near = (symbols - symbols.round()).abs() < reach
+    return torch.where(near, round_straight_through(symbols), symbols)

@@ -72,3 +72,24 @@ def test_the_cheapest_of_all_rounds_is_kept(codec):
     assert torch.equal(found, asked[1])
     assert not torch.equal(found, asked[2])
     assert not torch.equal(found, y)
+
+
+@torch.no_grad()
+def test_the_rate_falls_evenly_over_all_steps(codec):
+    """Down one even slope, steep enough that bits do not count, in rounds of one step."""
+    intra = codec.intra
+    y = torch.zeros(1, intra.latent.latent, *SIZE)
+    asked = []
+
+    def cost(y):
+        asked.append(y)
+        return float(len(asked))
+
+    def price(y_hat, _):
+        return 1e5 * y_hat.sum()
+
+    known = (QUALITY, SIZE)
+    descended(intra.latent, y, intra.prior, known, price, cost, 3, Pace(1, 1e-6))
+    moved = [float((a - b).sum()) for a, b in zip(asked, asked[1:], strict=False)]
+    assert moved[0] > 0
+    assert [one / moved[0] for one in moved] == pytest.approx([1.0, 0.65, 0.3], rel=0.02)
