@@ -116,7 +116,7 @@ def ways(
     references = stages.extract(state.frame, None)
     estimated = inter.flow(frame, state.frame)
     coded = RateEstimate(), inter.prior, quality, size
-    by_net, _ = inter.motion(estimated, *coded, state.motion_symbols)
+    by_net, _ = inter.motion(estimated, *coded, state.motion_past)
     coder = RateEstimate()
     _, taken, _ = inter.code_motion(frame, state, coder, quality, size, effort=effort)
     out = {}

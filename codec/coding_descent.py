@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from codec.entropy.coders import RateEstimate, RateModel
-from codec.entropy.latent import Coder, LatentCodec
+from codec.entropy.latent import Coder, LatentCodec, Past
 from codec.entropy.priors import ConditionalPrior
 from codec.latent_descent import Pace, descended
 
@@ -38,7 +38,7 @@ def descended_by_coding(
     y: Tensor,
     prior: ConditionalPrior,
     known: tuple,
-    errors: Callable[[Tensor, Tensor, Coder], Tensor],
+    errors: Callable[[Tensor, Past, Coder], Tensor],
     steps: int,
 ) -> Tensor:
     """A latent that, with what follows from it, costs no more than ``y``.
@@ -48,8 +48,9 @@ def descended_by_coding(
     Args:
         latent, prior: that code it; known: what else its ``forward`` takes, from ``quality`` on.
         y: where to begin.
-        errors: of (y_hat, its symbols, coder), what the errors of decoded frames are worth in bits,
-            a scalar; all symbols that follow from the latent go to the coder.
+        errors: of (y_hat, what it leaves to the next frame's latent, coder), what the errors of
+            decoded frames are worth in bits, a scalar; all symbols that follow from the latent go
+            to the coder.
         steps: at least 1. The same steps on the same machine give the same latent.
     """
     noise = torch.Generator().manual_seed(1)
@@ -62,17 +63,17 @@ def descended_by_coding(
     def drawn(like: Tensor) -> Tensor:
         return torch.rand(like.shape, generator=noise).to(like)
 
-    def price(y_hat: Tensor, symbols: Tensor) -> Tensor:
+    def price(y_hat: Tensor, left: Past) -> Tensor:
         coder = RateModel(drawn)
         with fast():
-            worth = errors(y_hat, symbols, coder)
+            worth = errors(y_hat, left, coder)
         return sum((bits.sum() for bits in coder.bits.values()), worth)
 
     def cost(y: Tensor) -> float:
         coder = RateEstimate()
-        y_hat, symbols = latent(y, coder, prior, *known)
+        y_hat, left = latent(y, coder, prior, *known)
         with fast():
-            worth = float(errors(y_hat, symbols, coder))
+            worth = float(errors(y_hat, left, coder))
         return sum(coder.bits.values(), worth)
 
     return descended(latent, y, prior, known, price, cost, steps, PACE)

@@ -36,6 +36,8 @@ class EntropyConfig(_Config):
         distribution: of symbols at a given scale; a mixture's shape is learned.
         passes: 2: the second half of an I frame's latent and of the residual's is predicted from
             the first (entropy/second_pass.py); pass_width: hidden channels of that.
+        hyper_history: whether P frames' z, of motion and residual, are expected from those of the
+            last two (entropy/hyper_history.py); history_width: hidden channels of that.
     """
 
     scale_path: Literal["exact", "float"] = "exact"
@@ -47,6 +49,8 @@ class EntropyConfig(_Config):
     factorized_filters: tuple[PositiveInt, ...] = (3, 3, 3)
     passes: Literal[1, 2] = 1
     pass_width: int = Field(96, ge=1)
+    hyper_history: bool = False
+    history_width: int = Field(48, ge=1)
 
     @model_validator(mode="after")
     def _goes_together(self) -> "EntropyConfig":
@@ -88,6 +92,8 @@ class IntraConfig(_Config):
     @model_validator(mode="after")
     def _latent_fits(self) -> "IntraConfig":
         self.entropy.check_latent(self.latent)
+        if self.entropy.hyper_history:
+            raise ValueError("an I frame has no history: hyper_history is of inter.entropy alone")
         return self
 
 

@@ -23,7 +23,7 @@ from codec.config import FlowConfig, ModelConfig
 from codec.effort import FrameEffort
 from codec.entropy.coders import RateEstimate
 from codec.entropy.gains import half_log_range, lambda_of
-from codec.entropy.latent import Coder, LatentCodec
+from codec.entropy.latent import NOTHING, Coder, LatentCodec, Past
 from codec.entropy.priors import ConditionalPrior, make_prior
 from codec.flow import SpyNet, to_full_size
 from codec.flow_correlation import CorrelationFlow
@@ -42,6 +42,7 @@ class ReferenceState:
         frame: the decoded frame [B, 3, H, W], clamped to [0, 1].
         feature: the propagated feature, None after an I frame.
         motion_symbols, symbols: of the last P frame, None after an I frame.
+        motion_hypers, hypers: of the last two, where the model looks at them (HyperHistory).
         older: the reference before this one, where the model looks at two; None after an I frame.
         begins: in training, which samples [B] of a batch come from an I frame while others go on:
             the feature says nothing of them. None: all alike.
@@ -51,8 +52,19 @@ class ReferenceState:
     feature: Tensor | None = None
     motion_symbols: Tensor | None = None
     symbols: Tensor | None = None
+    motion_hypers: Tensor | None = None
+    hypers: Tensor | None = None
     older: Older | None = None
     begins: Tensor | None = None
+
+    @property
+    def motion_past(self) -> Past:
+        return Past(self.motion_symbols, self.motion_hypers)
+
+    @property
+    def past(self) -> Past:
+        """Of the residual."""
+        return Past(self.symbols, self.hypers)
 
     def tensors(self) -> list[tuple[str, Tensor]]:
         """What there is of it by name, but for ``older`` and ``begins``."""
@@ -71,14 +83,11 @@ class ReferenceState:
     def or_begin(self, begins: Tensor, first: "ReferenceState") -> "ReferenceState":
         """This state, but for the samples ``begins`` [B] that of their I frames ``first``."""
         chosen = begins.view(-1, 1, 1, 1)
-        return ReferenceState(
-            torch.where(chosen, first.frame, self.frame),
-            self.feature,
-            # No symbols count as zeros.
-            torch.where(chosen, 0, self.motion_symbols),
-            torch.where(chosen, 0, self.symbols),
-            begins=begins,
-        )
+        # No symbols count as zeros.
+        others = ("motion_symbols", "symbols", "motion_hypers", "hypers")
+        left = {k: torch.where(chosen, 0, v) for k, v in self.tensors() if k in others}
+        frame = torch.where(chosen, first.frame, self.frame)
+        return ReferenceState(frame, self.feature, **left, begins=begins)
 
 
 @dataclass
@@ -166,6 +175,8 @@ class InterCodec(nn.Module):
             filters=config.entropy.factorized_filters,
             passes=config.entropy.passes,
             pass_width=config.entropy.pass_width,
+            history=config.entropy.hyper_history,
+            history_width=config.entropy.history_width,
         )
 
     def code_motion(
@@ -177,8 +188,8 @@ class InterCodec(nn.Module):
         size: tuple[int, int],
         given: GivenMotion | None = None,
         effort: FrameEffort | None = None,
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Estimate and code the motion: (estimated flow, decoded flow, symbols).
+    ) -> tuple[Tensor | None, Tensor, Past]:
+        """Estimate and code the motion: (estimated flow, decoded flow, what it leaves).
 
         Args:
             given: what is coded instead of the flow net's estimate, in training.
@@ -186,24 +197,24 @@ class InterCodec(nn.Module):
         """
         known = self.prior, quality, size
         if coder.decoding:
-            return None, *self.motion(None, coder, *known, state.motion_symbols)
+            return None, *self.motion(None, coder, *known, state.motion_past)
         estimated = self.flow(frame, state.frame)
         if given is not None:
             estimated = torch.where(given.taken.view(-1, 1, 1, 1), given.flow, estimated)
         if given is not None or coder.differentiable:
-            return estimated, *self.motion(estimated, coder, *known, state.motion_symbols)
+            return estimated, *self.motion(estimated, coder, *known, state.motion_past)
         if self.refine is not None:
             estimated = self._cheapest(frame, state, quality, size, estimated)
         if effort is None or not effort.steps:
-            return estimated, *self.motion(estimated, coder, *known, state.motion_symbols)
+            return estimated, *self.motion(estimated, coder, *known, state.motion_past)
         y = self.motion.encoder(estimated)
         if effort.steps.motion:
             left = partial(self._left_over, frame, state.frame, lambda_of(quality, *self.lambdas))
-            within = *known, state.motion_symbols
+            within = *known, state.motion_past
             y = descended_motion(self.motion, y, left, *within, effort.steps.motion)
         if effort.steps.ahead:
             y = self._motion_by_coding(y, frame, state, quality, size, effort)
-        return estimated, *self.motion.code(y, coder, *known, state.motion_symbols)
+        return estimated, *self.motion.code(y, coder, *known, state.motion_past)
 
     def _motion_by_coding(
         self,
@@ -217,12 +228,12 @@ class InterCodec(nn.Module):
         """A latent of the motion by which the frame costs less."""
         rate_lambda = lambda_of(quality, *self.lambdas)
 
-        def errors(y_hat: Tensor, _: Tensor, coder: Coder) -> Tensor:
-            motion = None, self.motion.flow_of(y_hat), None
+        def errors(y_hat: Tensor, _: Past, coder: Coder) -> Tensor:
+            motion = None, self.motion.flow_of(y_hat), NOTHING
             coded = self._code_residual(frame, state, motion, coder, quality, size)
             return weighted_error(coded.frame, frame, rate_lambda, effort.shown)
 
-        known = quality, size, None, state.motion_symbols
+        known = quality, size, None, state.motion_past
         steps = effort.steps.ahead
         return descended_by_coding(self.motion.latent, y, self.prior, known, errors, steps)
 
@@ -240,7 +251,7 @@ class InterCodec(nn.Module):
 
         def price_of(flow: Tensor) -> float:
             trial = RateEstimate()
-            decoded, _ = self.motion(flow, trial, self.prior, quality, size, state.motion_symbols)
+            decoded, _ = self.motion(flow, trial, self.prior, quality, size, state.motion_past)
             left = self._left_over(frame, state.frame, rate_lambda, decoded)
             return sum(trial.bits.values()) + float(left)
 
@@ -302,31 +313,37 @@ class InterCodec(nn.Module):
         self,
         frame: Tensor | None,
         state: ReferenceState,
-        motion: tuple[Tensor | None, Tensor, Tensor],
+        motion: tuple[Tensor | None, Tensor, Past],
         coder: Coder,
         quality: Tensor,
         size: tuple[int, int],
         effort: FrameEffort | None = None,
     ) -> InterOutput:
         """All that comes after the motion, which is what :meth:`code_motion` returned."""
-        estimated, flow, motion_symbols = motion
+        estimated, flow, motion_left = motion
         contexts = self.compensation(state.frame, state.feature, flow, state.older, state.begins)
         y = None if coder.decoding else self._analyse(frame, contexts, quality)
         temporal = self.temporal_prior(contexts.scales)
-        known = quality, size, temporal, state.symbols
+        known = quality, size, temporal, state.past
         older = Older(contexts.references, flow) if self.looks_at_two else None
 
-        def outcome(y_hat: Tensor, symbols: Tensor) -> tuple[Tensor, ReferenceState]:
+        def outcome(y_hat: Tensor, left: Past) -> tuple[Tensor, ReferenceState]:
             decoded, feature = self._synthesise(y_hat, contexts, quality)
-            shown = decoded.clamp(0, 1)
-            return decoded, ReferenceState(shown, feature, motion_symbols, symbols, older)
+            return decoded, ReferenceState(
+                decoded.clamp(0, 1),
+                feature,
+                motion_left.symbols,
+                left.symbols,
+                motion_left.hypers,
+                left.hypers,
+                older,
+            )
 
         if effort is not None and effort.steps.ahead:
             steps = effort.steps.ahead
             y = self.descended(self.latent, y, self.prior, known, outcome, frame, effort, steps)
-        y_hat, symbols = self.latent(y, coder, self.prior, *known)
-        decoded, left = outcome(y_hat, symbols)
-        return InterOutput(decoded, contexts.warped_frame, estimated, flow, contexts.scales, left)
+        decoded, after = outcome(*self.latent(y, coder, self.prior, *known))
+        return InterOutput(decoded, contexts.warped_frame, estimated, flow, contexts.scales, after)
 
     def descended(
         self,
@@ -334,7 +351,7 @@ class InterCodec(nn.Module):
         y: Tensor,
         prior: ConditionalPrior,
         known: tuple,
-        outcome: Callable[[Tensor, Tensor], tuple[Tensor, ReferenceState]],
+        outcome: Callable[[Tensor, Past], tuple[Tensor, ReferenceState]],
         frame: Tensor,
         effort: FrameEffort,
         steps: int,
@@ -343,18 +360,18 @@ class InterCodec(nn.Module):
 
         Args:
             latent, y, prior, known: of this codec's frames or of I frames.
-            outcome: (y_hat, its symbols) -> the decoded frame and the state that it leaves.
+            outcome: (y_hat, what it leaves) -> the decoded frame and the state that it leaves.
             frame: the true one, padded.
         """
         quality, size = known[:2]
         rate_lambda = lambda_of(quality, *self.lambdas)
         ahead = None
         if effort.following is not None:
-            y_hat, symbols = latent(y, RateEstimate(), prior, *known)
-            ahead = self._ahead(outcome(y_hat, symbols)[1], size, effort)
+            _, after = outcome(*latent(y, RateEstimate(), prior, *known))
+            ahead = self._ahead(after, size, effort)
 
-        def errors(y_hat: Tensor, symbols: Tensor, coder: Coder) -> Tensor:
-            decoded, state = outcome(y_hat, symbols)
+        def errors(y_hat: Tensor, left: Past, coder: Coder) -> Tensor:
+            decoded, state = outcome(y_hat, left)
             error = weighted_error(decoded, frame, rate_lambda, effort.shown)
             return error if ahead is None else error + ahead(state, coder)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from codec.entropy.coders import RateEstimate
-from codec.entropy.latent import LatentCodec
+from codec.entropy.latent import LatentCodec, Past
 from codec.entropy.priors import ConditionalPrior
 from codec.layers import round_straight_through
 
@@ -45,7 +45,7 @@ def descended(
     y: Tensor,
     prior: ConditionalPrior,
     known: tuple,
-    price: Callable[[Tensor, Tensor], Tensor],
+    price: Callable[[Tensor, Past], Tensor],
     cost: Callable[[Tensor], float],
     steps: int,
     pace: Pace,
@@ -55,8 +55,8 @@ def descended(
     Args:
         latent, prior: that code it; known: what else its ``forward`` takes, from ``quality`` on.
         y: where to begin.
-        price: of a decoded latent and its rounded symbols, what it costs besides its own bits: a
-            scalar in bits with a gradient.
+        price: of a decoded latent and what it leaves to the next frame's (symbols, rounded), what
+            it costs besides its own bits: a scalar in bits with a gradient.
         cost: of a latent, all that it costs when it is really rounded, in bits.
         steps: at least 1. The same steps on the same machine give the same latent.
     """
@@ -75,8 +75,8 @@ def descended(
                 likelihood = prior.bounded_likelihood(symbols, index)
                 bits = -(torch.log2(likelihood) * coded).sum()
                 y_hat = given.means + _settled(symbols, 0.5 * gone) * coded / given.gain
-                rounded = symbols.detach().round() * coded
-                (slope,) = torch.autograd.grad(bits + price(y_hat, rounded), symbols)
+                left = Past(symbols.detach().round() * coded, given.hypers)
+                (slope,) = torch.autograd.grad(bits + price(y_hat, left), symbols)
             speed = _MOMENTUM * speed + slope
             symbols = symbols.detach() - pace.rate * (1 - gone * (1 - _LAST_RATE)) * speed
         y = given.means + symbols / given.gain

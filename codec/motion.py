@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from codec.config import InterConfig, ModelConfig
 from codec.entropy.gains import half_log_range
-from codec.entropy.latent import Coder, LatentCodec
+from codec.entropy.latent import NOTHING, Coder, LatentCodec, Past
 from codec.entropy.priors import ConditionalPrior
 from codec.layers import (
     ResBlock,
@@ -107,6 +107,8 @@ class MotionCodec(nn.Module):
             gains=config.gains,
             log_span=0.5 * span,  # motion gets coarser more slowly than the residual
             filters=config.entropy.factorized_filters,
+            history=config.entropy.hyper_history,
+            history_width=config.entropy.history_width,
         )
 
     def forward(
@@ -116,20 +118,20 @@ class MotionCodec(nn.Module):
         prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
-        previous: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        past: Past = NOTHING,
+    ) -> tuple[Tensor, Past]:
         """Code the flow.
 
         Args:
             flow: [B, 2, H / scale, W / scale] in pixels of its grid, None when decoding.
             size: the latent's (h, w), at 1/16 of the frame.
-            previous: the previous frame's motion symbols.
+            past: what the previous frame's motion left.
 
         Returns:
-            The decoded flow, like ``flow``, and the symbols.
+            The decoded flow, like ``flow``, and what its motion leaves to the next frame's.
         """
         y = None if coder.decoding else self.encoder(flow)
-        return self.code(y, coder, prior, quality, size, previous)
+        return self.code(y, coder, prior, quality, size, past)
 
     def code(
         self,
@@ -138,11 +140,11 @@ class MotionCodec(nn.Module):
         prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
-        previous: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        past: Past = NOTHING,
+    ) -> tuple[Tensor, Past]:
         """Code a flow's latent, ``encoder(flow)``; the rest as :meth:`forward`."""
-        y_hat, symbols = self.latent(y, coder, prior, quality, size, previous=previous)
-        return self.flow_of(y_hat), symbols
+        y_hat, left = self.latent(y, coder, prior, quality, size, past=past)
+        return self.flow_of(y_hat), left
 
     def flow_of(self, y_hat: Tensor) -> Tensor:
         """The flow that a decoded latent stands for."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from codec.entropy.coders import RateEstimate
+from codec.entropy.latent import Past
 from codec.entropy.priors import ConditionalPrior
 from codec.latent_descent import Pace, descended
 from codec.motion import MotionCodec
@@ -27,7 +28,7 @@ def descended_motion(
     prior: ConditionalPrior,
     quality: Tensor,
     size: tuple[int, int],
-    previous: Tensor | None,
+    past: Past,
     steps: int,
 ) -> Tensor:
     """A latent of the motion that costs no more than ``y``.
@@ -36,17 +37,17 @@ def descended_motion(
         y: where to begin, the latent of a flow.
         left_over: of a decoded flow, the bits that it leaves to the residual: a scalar with a
             gradient.
-        prior, quality, size, previous: as ``MotionCodec.forward`` has them.
+        prior, quality, size, past: as ``MotionCodec.forward`` has them.
         steps: at least 1.
     """
 
     def cost(y: Tensor) -> float:
         trial = RateEstimate()
-        decoded, _ = motion.code(y, trial, prior, quality, size, previous)
+        decoded, _ = motion.code(y, trial, prior, quality, size, past)
         return sum(trial.bits.values()) + float(left_over(decoded))
 
-    def price(y_hat: Tensor, _: Tensor) -> Tensor:
+    def price(y_hat: Tensor, _: Past) -> Tensor:
         return left_over(motion.flow_of(y_hat))
 
-    known = quality, size, None, previous
+    known = quality, size, None, past
     return descended(motion.latent, y, prior, known, price, cost, steps, PACE)

@@ -9,7 +9,7 @@ from codec.config import ModelConfig
 from codec.effort import NO_EFFORT, Effort, FrameEffort
 from codec.entropy.coders import RateEstimate, StreamDecoder, StreamEncoder
 from codec.entropy.gains import QUALITIES, lambda_of
-from codec.entropy.latent import Coder, LatentCodec
+from codec.entropy.latent import Coder, LatentCodec, Past
 from codec.entropy.priors import ConditionalPrior
 from codec.inter import GivenMotion, InterCodec, InterOutput, ReferenceState
 from codec.intra import IntraCodec
@@ -93,7 +93,7 @@ class VideoCodec(nn.Module):
         if effort is None or not effort.steps.ahead:
             return self.intra_state(intra(frame, coder, quality, size))
 
-        def outcome(y_hat: Tensor, _: Tensor) -> tuple[Tensor, ReferenceState]:
+        def outcome(y_hat: Tensor, _: Past) -> tuple[Tensor, ReferenceState]:
             decoded = intra.synthesise(y_hat, quality)
             return decoded, self.intra_state(decoded)
 

@@ -9,7 +9,7 @@ it does not see.
 """
 
 import argparse
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 from torch import Tensor
@@ -17,16 +17,8 @@ from torch import Tensor
 from codec.effort import Effort
 from codec.models import export, load
 from codec.training.density_fit import Counted, bits, fit, with_mixtures
-from codec.video.colour import frame_to_rgb
-from codec.video.reader import open_reader
+from codec.video.pictures import first_pictures
 from codec.video_codec import Following, FrameCoder, VideoCodec
-
-
-def first_pictures(clip: Path, count: int) -> list[Tensor]:
-    """The first frames of a clip, [1, 3, H, W] in [0, 1], at most ``count``."""
-    with open_reader(clip) as reader:
-        frames = islice(reader, count)
-        return [frame_to_rgb(frame, reader.format, "cpu").clamp(0, 1) for frame in frames]
 
 
 def counted(codec: VideoCodec, pictures: list[Tensor], quality: int, effort: Effort) -> dict:

@@ -31,10 +31,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.entropy.priors import ConditionalPrior, FactorizedPrior
+from codec.entropy.priors import ConditionalPrior, FactorizedPrior, ShiftedPrior
 from codec.errors import BitstreamError, ModelError
 
-Prior = FactorizedPrior | ConditionalPrior
+Prior = FactorizedPrior | ConditionalPrior | ShiftedPrior
 
 # compressai.ans writes two words when it flushes but reserves one per symbol (1.2.8): a stream of
 # one symbol overruns its buffer. Every stream begins with these symbols, which cost ~0 bits.
@@ -327,8 +327,7 @@ def _converted(prior: Prior) -> tuple[_Rows, _Tables]:
 def _in_order(index: Tensor, prior: Prior) -> tuple[np.ndarray | slice, np.ndarray]:
     """What is coded: which elements, in memory's order, and the table's row of each."""
     if not isinstance(prior, ConditionalPrior):
-        batch, channels, height, width = index.shape
-        return slice(None), np.tile(np.repeat(np.arange(channels), height * width), batch)
+        return slice(None), index.cpu().numpy().ravel()
     flat = _to_table(index, prior).cpu().numpy().ravel()
     kept = np.flatnonzero(flat >= prior.first_coded)
     return kept, flat[kept]

@@ -33,12 +33,19 @@ class Mixture(GaussianConditional):
     log s, which runs from -1 to 1 over the table. The table that a model stores decides what a
     stream means, not these.
 
+    Args:
+        offsets: where the density's middle may lie; with more than one the table has a row for each
+            of them at each scale, those of a scale one after the other.
+
     Attributes:
         shape: their coefficients [3, 3]: a row each, from the constant on.
     """
 
-    def __init__(self, scale_table: list[float], **options: float):
+    def __init__(
+        self, scale_table: list[float], offsets: tuple[float, ...] = (0.0,), **options: float
+    ):
         super().__init__(scale_table, **options)
+        self._offsets = offsets
         low, high = math.log(scale_table[0]), math.log(scale_table[-1])
         self._middle, self._reach = (low + high) / 2, (high - low) / 2
         shape = torch.zeros(3, 3)
@@ -53,22 +60,28 @@ class Mixture(GaussianConditional):
 
     def update(self) -> None:
         """Build the tables: rows end where what is beyond them weighs ``tail_mass`` or less."""
-        weight, narrow, wide = (part[:, None] for part in self.components(self.scale_table))
+        scales = self.scale_table.repeat_interleave(len(self._offsets))
+        middle = scales.new_tensor(self._offsets).repeat(len(self.scale_table))[:, None]
+        weight, narrow, wide = (part[:, None] for part in self.components(scales))
         reach = -self._standardized_quantile(self.tail_mass / 2)
         longest = math.ceil(float(torch.maximum(narrow, wide).max()) * reach)
 
-        def beyond(symbols: Tensor) -> Tensor:  # on one side
+        def beyond(ends: Tensor) -> Tensor:  # on one side
             cumulative = self._standardized_cumulative
-            inner, outer = cumulative(-symbols / narrow), cumulative(-symbols / wide)
+            inner, outer = cumulative(-ends / narrow), cumulative(-ends / wide)
             return inner + weight * (outer - inner)
 
+        def tails(ends: Tensor) -> Tensor:
+            return beyond(ends - middle) + beyond(ends + middle)
+
         ends = torch.arange(longest + 1, device=weight.device) + 0.5
-        center = (2 * beyond(ends[None]) > self.tail_mass).sum(1)
+        center = (tails(ends[None]) > self.tail_mass).sum(1)
         length = 2 * center + 1
         most = int(length.max())
-        symbols = torch.abs(torch.arange(most, device=weight.device) - center[:, None]).float()
-        inside = beyond(symbols - 0.5) - beyond(symbols + 0.5)
-        tail = 2 * beyond((center + 0.5)[:, None])
+        symbols = torch.arange(most, device=weight.device) - center[:, None]
+        away = torch.abs(symbols - middle)
+        inside = beyond(away - 0.5) - beyond(away + 0.5)
+        tail = tails((center + 0.5)[:, None])
         self._quantized_cdf = self._pmf_to_cdf(inside, tail, length.int(), most)
         self._offset = -center.int()
         self._cdf_length = length.int() + 2

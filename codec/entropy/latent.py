@@ -5,8 +5,9 @@
                                         +--(scale path)------------> indices  (exact integers)
     symbols = code((y - mean) * gain);  y_hat = mean + symbols / gain
 
-The decoder is the same function with y = None. In two passes (second_pass.py) the first half's
-symbols move the means and indices of the second half.
+The decoder is the same function with y = None. A P frame's z may be expected from former
+frames' (hyper_history.py). In two passes (second_pass.py) the first half's symbols move the means
+and indices of the second half.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from codec.entropy.coders import RateEstimate, RateModel, StreamDecoder, StreamEncoder
 from codec.entropy.gains import make_gain
-from codec.entropy.priors import ConditionalPrior, FactorizedPrior
+from codec.entropy.hyper_history import HyperHistory
+from codec.entropy.priors import ConditionalPrior, FactorizedPrior, ShiftedPrior
 from codec.entropy.scale_path import ExactScalePath, ScaleInputs
 from codec.entropy.second_pass import SecondPass, first_places, packed, spread
 from codec.layers import conv1, conv3, pad_to_multiple, transposed_conv3
@@ -24,16 +26,31 @@ from codec.layers import conv1, conv3, pad_to_multiple, transposed_conv3
 Coder = RateModel | RateEstimate | StreamEncoder | StreamDecoder
 
 
+class Past(NamedTuple):
+    """What the last frame's latent leaves to the next one's.
+
+    symbols: of its y, [B, M, h, w]. hypers: of its z and the one before, where z has a history
+    (HyperHistory.joined). None: there is nothing, as after an I frame.
+    """
+
+    symbols: Tensor | None = None
+    hypers: Tensor | None = None
+
+
+NOTHING = Past()
+
+
 class Given(NamedTuple):
     """What is known of y once z is coded.
 
     gain, means: ``symbols = round((y - means) * gain)``. index: of the density of each element in
-    the prior's table.
+    the prior's table. hypers: what z leaves, see Past.
     """
 
     gain: Tensor
     means: Tensor
     index: Tensor
+    hypers: Tensor | None
 
 
 class _AfterHyper(NamedTuple):
@@ -69,6 +86,7 @@ class LatentCodec(nn.Module):
         filters: of the factorised prior.
         passes: 1, or 2 with the exact path.
         pass_width: hidden channels of a second pass.
+        history: whether z is expected from the last two frames' z; history_width: hidden channels.
     """
 
     def __init__(
@@ -91,6 +109,8 @@ class LatentCodec(nn.Module):
         filters: tuple[int, ...] = (3, 3, 3),
         passes: int = 1,
         pass_width: int = 96,
+        history: bool = False,
+        history_width: int = 48,
     ):
         super().__init__()
         if passes == 2 and not exact:
@@ -125,7 +145,8 @@ class LatentCodec(nn.Module):
                 width = inner
             last = conv3 if parameter_kernel == 3 else conv1
             self.parameter_net = nn.Sequential(*layers, last(width, parameters))
-        self.z_prior = FactorizedPrior(hyper, filters)
+        self.history = HyperHistory(hyper, history_width) if history else None
+        self.z_prior = ShiftedPrior() if history else FactorizedPrior(hyper, filters)
         self.gain = make_gain(gains, latent, log_span, gain)
         # What z says about the scaled latent is brought back to the unscaled one.
         self.hyper_gain = make_gain(gains, out, -log_span, 1 / gain)
@@ -142,6 +163,8 @@ class LatentCodec(nn.Module):
     def update(self) -> None:
         """Build the tables that the checkpoint keeps."""
         self.z_prior.update()
+        if self.history is not None:
+            self.history.update()
         if self.scale_path is not None:
             self.scale_path.update()
 
@@ -153,8 +176,8 @@ class LatentCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         temporal: Tensor | None = None,
-        previous: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        past: Past = NOTHING,
+    ) -> tuple[Tensor, Past]:
         """Code y.
 
         Args:
@@ -164,14 +187,15 @@ class LatentCodec(nn.Module):
             quality: [B] indices 0..63.
             size: (h, w).
             temporal: [B, T, h, w] float prior from the contexts.
-            previous: [B, M, h, w] symbols of the previous frame's y, or None.
+            past: what the previous frame's latent left.
 
         Returns:
-            y_hat [B, M, h, w] and the symbols (integers as floats; straight-through in training).
+            y_hat [B, M, h, w] and what is left to the next frame: its symbols are integers as
+            floats, straight-through in training.
         """
         # The entropy path is never in reduced precision, whatever the transforms run in.
         with torch.autocast(quality.device.type, enabled=False):
-            return self._code(y, coder, prior, quality, size, temporal, previous)
+            return self._code(y, coder, prior, quality, size, temporal, past)
 
     def given(
         self,
@@ -181,13 +205,13 @@ class LatentCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         temporal: Tensor | None = None,
-        previous: Tensor | None = None,
+        past: Past = NOTHING,
     ) -> Given:
         """Code z alone and tell what follows for y. Arguments as of :meth:`forward`.
 
         In two passes the second one's elements depend on the first one's symbols: those of ``y``.
         """
-        known = prior, quality, size, temporal, previous
+        known = prior, quality, size, temporal, past
         after = self._after_hyper(y, coder, *known)
         if self.second is None:
             return after.given
@@ -203,16 +227,15 @@ class LatentCodec(nn.Module):
         quality: Tensor,
         size: tuple[int, int],
         temporal: Tensor | None,
-        previous: Tensor | None,
+        past: Past,
     ) -> _AfterHyper:
         height, width = size
         gain = self.gain(quality)
         z = None
         if not coder.decoding:
             z = self.hyper_encoder(pad_to_multiple(y.float() * gain, 4))
-        device = quality.device
-        index = self.z_prior.index(quality.shape[0], -(-height // 4), -(-width // 4), device)
-        z = _canonical(coder.code(z, index, self.z_prior, f"{self.part}_hyper"))
+        z = _canonical(self._coded_hyper(z, coder, quality, size, past))
+        hypers = None if self.history is None else self.history.joined(z, past.hypers)
 
         features = self.hyper_decoder(z)[..., :height, :width] * self.hyper_gain(quality)
         out = features
@@ -222,12 +245,32 @@ class LatentCodec(nn.Module):
             out = self.parameter_net(features)
         if self.scale_path is None:
             scales, means = out.chunk(2, 1)
-            return _AfterHyper(Given(gain, means, prior.index_of(scales)), features, None)
+            given = Given(gain, means, prior.index_of(scales), hypers)
+            return _AfterHyper(given, features, None)
         path = self.scale_path
         take = path.inputs if coder.differentiable else path.exact_inputs
-        inputs = take(z, previous, quality).cut(height, width)
+        inputs = take(z, past.symbols, quality).cut(height, width)
         index = inputs.index if coder.differentiable else path.rounded(inputs)
-        return _AfterHyper(Given(gain, out, index), features, inputs)
+        return _AfterHyper(Given(gain, out, index, hypers), features, inputs)
+
+    def _coded_hyper(
+        self,
+        z: Tensor | None,
+        coder: Coder,
+        quality: Tensor,
+        size: tuple[int, int],
+        past: Past,
+    ) -> Tensor:
+        """The symbols of z, [B, N, h, w], for a latent of ``size``."""
+        part = f"{self.part}_hyper"
+        size = tuple(-(-side // 4) for side in size)
+        if self.history is None:
+            index = self.z_prior.index(quality.shape[0], *size, quality.device)
+            return coder.code(z, index, self.z_prior, part)
+        expect = self.history if coder.differentiable else self.history.exact
+        whole, sign, index = expect(past.hypers, self.z_prior, quality, size)
+        rest = None if z is None else (z - whole) * sign
+        return whole + sign * coder.code(rest, index, self.z_prior, part)
 
     def _code(
         self,
@@ -236,14 +279,14 @@ class LatentCodec(nn.Module):
         prior: ConditionalPrior,
         quality: Tensor,
         size: tuple[int, int],
-        *rest: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        *rest: Tensor | Past | None,
+    ) -> tuple[Tensor, Past]:
         after = self._after_hyper(y, coder, prior, quality, size, *rest)
-        gain, means, index = after.given
+        gain, means, index, hypers = after.given
         if self.second is None:
             residual = None if coder.decoding else (y.float() - means) * gain
             symbols = _canonical(coder.code(residual, index, prior, self.part))
-            return means + symbols / gain, symbols
+            return means + symbols / gain, Past(symbols, hypers)
         places = first_places(self.latent, *size, quality.device)
         first = spread(
             coder.code(*self._elements(y, after.given, places), prior, self.part), places
@@ -251,7 +294,7 @@ class LatentCodec(nn.Module):
         merged = self._merged(after, first, places, coder.differentiable)
         second = coder.code(*self._elements(y, merged, ~places), prior, self.part)
         symbols = _canonical(first + spread(second, ~places))
-        return merged.means + symbols / gain, symbols
+        return merged.means + symbols / gain, Past(symbols, hypers)
 
     def _elements(
         self, y: Tensor | None, given: Given, places: Tensor
@@ -266,11 +309,12 @@ class LatentCodec(nn.Module):
         self, after: _AfterHyper, first: Tensor, places: Tensor, differentiable: bool
     ) -> Given:
         """Of all elements, given the first pass's symbols at their places and zero elsewhere."""
-        gain, means, index = after.given
+        gain, means, index, hypers = after.given
         first = _canonical(first)
         moved = means + self.second.moved_means(first, after.features) / gain
         second = self.second.moved_index(first, after.inputs, exact=not differentiable)
-        return Given(gain, torch.where(places, means, moved), torch.where(places, index, second))
+        means, index = torch.where(places, means, moved), torch.where(places, index, second)
+        return Given(gain, means, index, hypers)
 
 
 def _canonical(symbols: Tensor) -> Tensor:

@@ -94,6 +94,52 @@ class FactorizedPrior(_CodingTables):
         self.model.update(force=True)
 
 
+_EIGHTHS = 8
+_SHIFTS = _EIGHTHS // 2 + 1  # 0..4 eighths; the mirrored ones are coded with the other sign
+
+
+class ShiftedPrior(_CodingTables):
+    """Mixtures of two Gaussians about middles that need not be whole: for z, given former z.
+
+    An index in training is a pair of real numbers, [..., 2]: the scale's level, as in
+    :class:`ConditionalPrior`, and the middle. Else it is the row of the table: a level, and a
+    middle of 0..4 eighths (:meth:`row`).
+
+    Args:
+        scale_min, scale_max: ends of the geometric table of scales.
+        levels: its length.
+    """
+
+    def __init__(self, scale_min: float = 0.11, scale_max: float = 64.0, levels: int = 32):
+        super().__init__()
+        self.levels = levels
+        self.log_min = math.log(scale_min)
+        self.log_step = (math.log(scale_max) - self.log_min) / (levels - 1)
+        table = [math.exp(self.log_min + i * self.log_step) for i in range(levels)]
+        offsets = tuple(shift / _EIGHTHS for shift in range(_SHIFTS))
+        self.model = Mixture(table, offsets, scale_bound=1e-5, tail_mass=TAIL_MASS)
+        self.level_bound = LowerBound(0.0)
+
+    def row(self, level: Tensor, eighths: Tensor) -> Tensor:
+        """The row, int32, of integer levels, whatever they are, and 0..4 eighths."""
+        return (level.clamp(0, self.levels - 1) * _SHIFTS + eighths).to(torch.int32)
+
+    def likelihood(self, symbols: Tensor, index: Tensor) -> Tensor:
+        """Probability of each (possibly noisy) symbol."""
+        if index.is_floating_point():
+            level, middle = index.unbind(-1)
+        else:
+            level, middle = index // _SHIFTS, (index % _SHIFTS) / _EIGHTHS
+        level = self.level_bound(level.float()).clamp(max=self.levels - 1)
+        scale = torch.exp(self.log_min + level * self.log_step)
+        return self.model._likelihood(symbols, scale, middle)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Build the rANS tables."""
+        self.model.update()
+
+
 _KINDS = {"gaussian": GaussianConditional, "laplace": Laplace, "mixture": Mixture}
 
 

@@ -48,8 +48,7 @@ class IntegerConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def integer_weight(self) -> Tensor:
-        scaled = torch.floor(self.weight.detach().double() * (1 << _WEIGHT_BITS) + 0.5)
-        return scaled.clamp(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+        return integer_weight(self.weight)
 
     def integer_bias(self) -> Tensor:
         unit = float(1 << (_WEIGHT_BITS + _ACTIVATION_BITS))
@@ -74,14 +73,25 @@ class IntegerConv(nn.Module):
             return F.conv2d(x, weight, bias, padding=self.padding)
 
 
-def _activate(x: Tensor) -> Tensor:
+def integer_weight(weight: Tensor) -> Tensor:
+    """Weights in units of 2^-12."""
+    scaled = torch.floor(weight.detach().double() * (1 << _WEIGHT_BITS) + 0.5)
+    return scaled.clamp(-_WEIGHT_LIMIT, _WEIGHT_LIMIT)
+
+
+def fixed(x: Tensor) -> Tensor:
+    """Whole numbers in units of 2^-6, as an exact convolution takes them."""
+    return x.double() * (1 << _ACTIVATION_BITS)
+
+
+def activate(x: Tensor) -> Tensor:
     """ReLU and rounding to activation precision, emulated."""
     unit = float(1 << _ACTIVATION_BITS)
     x = F.relu(x).clamp(max=_ACTIVATION_LIMIT / unit)
     return round_straight_through(x * unit) / unit
 
 
-def _activate_exact(sums: Tensor) -> Tensor:
+def activate_exact(sums: Tensor) -> Tensor:
     """Sums in units of 2^-18 -> activations in units of 2^-6."""
     return torch.floor(sums * 2.0**-_WEIGHT_BITS + 0.5).clamp(0.0, _ACTIVATION_LIMIT)
 
@@ -133,25 +143,24 @@ class ExactScalePath(nn.Module):
     def inputs(self, z: Tensor, previous: Tensor | None, quality: Tensor) -> "ScaleInputs":
         """The emulated path up to its indices, for a second pass."""
         x = z.clamp(-_HYPER_LIMIT, _HYPER_LIMIT)
-        x = _activate(F.pixel_shuffle(self.up1(x), 2))
-        x = _activate(F.pixel_shuffle(self.up2(x), 2))
+        x = activate(F.pixel_shuffle(self.up1(x), 2))
+        x = activate(F.pixel_shuffle(self.up2(x), 2))
         if self.temporal:
             magnitude = _previous_magnitude(previous, x, self.previous.weight.shape[1])
-            x = torch.cat((x, _activate(self.previous(magnitude))), 1)
-        index = self.last(_activate(self.hidden(x)))
+            x = torch.cat((x, activate(self.previous(magnitude))), 1)
+        index = self.last(activate(self.hidden(x)))
         return ScaleInputs(x, index + interpolate_knots(self.offset, quality)[:, :, None, None])
 
     @torch.no_grad()
     def exact_inputs(self, z: Tensor, previous: Tensor | None, quality: Tensor) -> "ScaleInputs":
         """The same in integers: activations in units of 2^-6, indices in units of 2^-18."""
-        unit = float(1 << _ACTIVATION_BITS)
-        x = z.double().clamp(-_HYPER_LIMIT, _HYPER_LIMIT) * unit
-        x = _activate_exact(F.pixel_shuffle(self.up1.exact(x), 2))
-        x = _activate_exact(F.pixel_shuffle(self.up2.exact(x), 2))
+        x = fixed(z.clamp(-_HYPER_LIMIT, _HYPER_LIMIT))
+        x = activate_exact(F.pixel_shuffle(self.up1.exact(x), 2))
+        x = activate_exact(F.pixel_shuffle(self.up2.exact(x), 2))
         if self.temporal:
             magnitude = _previous_magnitude(previous, x, self.previous.weight.shape[1])
-            x = torch.cat((x, _activate_exact(self.previous.exact(magnitude * unit))), 1)
-        sums = self.last.exact(_activate_exact(self.hidden.exact(x)))
+            x = torch.cat((x, activate_exact(self.previous.exact(fixed(magnitude)))), 1)
+        sums = self.last.exact(activate_exact(self.hidden.exact(x)))
         return ScaleInputs(x, sums + self.offset_table[quality.long()].double()[:, :, None, None])
 
 
@@ -188,15 +197,14 @@ class SecondScalePath(nn.Module):
     def forward(self, symbols: Tensor, inputs: ScaleInputs) -> Tensor:
         """Real-valued indices; symbols of the first pass [B, C, h, w], zero elsewhere."""
         magnitude = symbols.detach().abs().clamp(max=_PREVIOUS_LIMIT)
-        x = _activate(self.hidden(torch.cat((magnitude, inputs.joined), 1)))
+        x = activate(self.hidden(torch.cat((magnitude, inputs.joined), 1)))
         return inputs.index + self.last(x)
 
     @torch.no_grad()
     def exact(self, symbols: Tensor, inputs: ScaleInputs) -> Tensor:
         """Integer indices, int32, of inputs that ``exact_inputs`` gave."""
-        unit = float(1 << _ACTIVATION_BITS)
-        magnitude = symbols.double().abs().clamp(max=_PREVIOUS_LIMIT) * unit
-        x = _activate_exact(self.hidden.exact(torch.cat((magnitude, inputs.joined), 1)))
+        magnitude = fixed(symbols.abs().clamp(max=_PREVIOUS_LIMIT))
+        x = activate_exact(self.hidden.exact(torch.cat((magnitude, inputs.joined), 1)))
         return _rounded(inputs.index + self.last.exact(x))
 
 

@@ -16,7 +16,8 @@ from codec.errors import ModelError, TrainingError
 from codec.models.store import read_header, read_tensors
 from codec.video_codec import VideoCodec
 
-_BY_QUALITY = (".log_gain", ".scale_path.offset")  # tables with a row for each knot of the index
+# Tables with a row for each knot of the index.
+_BY_QUALITY = (".log_gain", ".scale_path.offset", ".history.offset")
 
 _HEARS_LATENTS = (".hyper_encoder.0.weight", ".scale_path.previous.weight")
 # Of a new latent's density: scales of about a quarter, at which zeros cost next to nothing.
@@ -152,7 +153,7 @@ def load_weights(
         k: v.to(own[k].dtype)
         for k, v in stored.items()
         if k in own
-        and (own[k].shape == v.shape or widen and _fits_into(v, own[k]))
+        and (own[k].shape == v.shape or widen and _may_widen(k) and _fits_into(v, own[k]))
         and not any(text in k for text in fresh)
     }
     if not fitting:
@@ -163,6 +164,11 @@ def load_weights(
     }
     codec.load_state_dict(fitting, strict=False)
     return sorted(k for k in own if k not in fitting)
+
+
+def _may_widen(name: str) -> bool:
+    """A history has both frames' symbols side by side: more of them would lie elsewhere."""
+    return ".history." not in name
 
 
 def _fits_into(small: torch.Tensor, large: torch.Tensor) -> bool:

@@ -21,6 +21,7 @@ VARIANTS = {
     "refined": ("motion.refine.window=9",),
     "all": ("compensation=[local, shifted, global]", "shifted.references=2"),
     "mixture": ("entropy.distribution=mixture", "model.intra.entropy.distribution=mixture"),
+    "history": ("entropy.hyper_history=true",),
     "two passes": ("entropy.passes=2", "model.intra.entropy.passes=2"),
 }
 
@@ -42,6 +43,8 @@ def loud_codec(
     with torch.no_grad():
         for latent in (codec.intra.latent, codec.inter.latent, codec.inter.motion.latent):
             latent.gain.log_gain += loud
+            if latent.history is not None:
+                latent.history.last.weight.normal_(0, 0.05)
             if latent.scale_path is not None:
                 latent.scale_path.offset += scale_offset
                 for conv in (latent.scale_path.last, latent.scale_path.hidden):

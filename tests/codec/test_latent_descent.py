@@ -31,10 +31,10 @@ def test_steps_begin_unrounded_and_end_rounded(codec, steps, round_):
     coded = given.index.round() >= intra.prior.first_coded
     whole = []
 
-    def price(y_hat, rounded):
+    def price(y_hat, left):
         symbols = ((y_hat - given.means) * given.gain)[coded]
         whole.append(float(((symbols - symbols.round()).abs() < 1e-4).float().mean()))
-        assert torch.equal(rounded, rounded.round())
+        assert torch.equal(left.symbols, left.symbols.round())
         return 0 * y_hat.sum()
 
     def cost(y):

@@ -8,6 +8,7 @@ import torch
 from codec.effort import Effort
 from codec.entropy.coders import RateEstimate
 from codec.entropy.gains import lambda_of
+from codec.entropy.latent import NOTHING
 from codec.errors import ConfigError
 from codec.models import export, load
 from codec.motion_descent import PACE, descended_motion
@@ -30,7 +31,7 @@ def model(codec, tmp_path_factory):
 def priced(codec, left, y) -> float:
     trial = RateEstimate()
     inter = codec.inter
-    flow, _ = inter.motion.code(y, trial, inter.prior, QUALITY, SIZE, None)
+    flow, _ = inter.motion.code(y, trial, inter.prior, QUALITY, SIZE)
     return sum(trial.bits.values()) + float(left(flow))
 
 
@@ -49,7 +50,7 @@ def test_the_price_never_rises(codec, steps):
     inter = codec.inter
     with torch.no_grad():
         before = priced(codec, left, begin)
-        y = descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, steps)
+        y = descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, NOTHING, steps)
         assert priced(codec, left, y) <= before
     assert not y.requires_grad
 
@@ -64,8 +65,8 @@ def test_it_brings_a_wrong_motion_nearer():
     with torch.no_grad():
         begin = inter.motion.encoder(twice)
         before = priced(codec, left, begin)
-        y = descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, 40)
-        flow, _ = inter.motion.code(y, RateEstimate(), inter.prior, QUALITY, SIZE, None)
+        y = descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, NOTHING, 40)
+        flow, _ = inter.motion.code(y, RateEstimate(), inter.prior, QUALITY, SIZE)
         assert priced(codec, left, y) < 0.5 * before
     assert float((flow - true).square().sum(1).sqrt().mean()) < 0.2  # of 1.12
 
@@ -73,7 +74,7 @@ def test_it_brings_a_wrong_motion_nearer():
 def test_the_same_steps_give_the_same_latent(codec):
     begin, left = one_frame(codec)
     inter = codec.inter
-    known = inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, 12
+    known = inter.motion, begin, left, inter.prior, QUALITY, SIZE, NOTHING, 12
     torch.manual_seed(1)
     first = descended_motion(*known)
     torch.manual_seed(2)
@@ -83,7 +84,7 @@ def test_the_same_steps_give_the_same_latent(codec):
 def test_weights_get_no_gradients(codec):
     begin, left = one_frame(codec)
     inter = codec.inter
-    descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, None, 3)
+    descended_motion(inter.motion, begin, left, inter.prior, QUALITY, SIZE, NOTHING, 3)
     assert all(one.grad is None for one in codec.parameters())
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codec.config import load_experiment
 from codec.entropy.coders import RateEstimate, RateModel, StreamDecoder, StreamEncoder
-from codec.entropy.latent import LatentCodec
+from codec.entropy.latent import LatentCodec, Past
 from codec.entropy.priors import ConditionalPrior
 from codec.entropy.scale_path import ExactScalePath, SecondScalePath
 from codec.entropy.second_pass import first_places, packed, spread
@@ -72,12 +72,12 @@ def test_a_fresh_second_pass_codes_what_one_pass_does(height, width):
     assert missing and all(name.startswith("second.") for name in missing)
     y, temporal = 3 * torch.randn(1, 6, height, width), torch.randn(1, 3, height, width)
     previous = torch.randint(-3, 4, (1, 6, height, width)).float()
-    known = make_prior(), QUALITY, (height, width), temporal, previous
+    known = make_prior(), QUALITY, (height, width), temporal, Past(previous)
     coders = RateEstimate(account=True), RateEstimate(account=True)
-    (y_one, symbols_one), (y_two, symbols_two) = (
+    (y_one, left_one), (y_two, left_two) = (
         latent(y, coder, *known) for latent, coder in zip((one, two), coders, strict=True)
     )
-    assert torch.equal(symbols_one, symbols_two)
+    assert torch.equal(left_one.symbols, left_two.symbols)
     torch.testing.assert_close(y_one, y_two)
     for part, bits in coders[0].bits.items():
         assert coders[1].bits[part] == pytest.approx(bits, rel=1e-6)
@@ -105,7 +105,7 @@ def test_what_the_second_pass_holds_changes_nothing_for_the_first():
         # z sees all of y: hold it.
         latent.hyper_encoder.forward = lambda x: torch.zeros(1, 4, 2, 2)
         given = latent.given(one, RateEstimate(), prior, QUALITY, (5, 7))
-        symbols = latent(one, RateEstimate(), prior, QUALITY, (5, 7))[1]
+        symbols = latent(one, RateEstimate(), prior, QUALITY, (5, 7))[1].symbols
         coded.append((given.means, given.index, symbols * places))
     for a, b in zip(*coded, strict=True):
         assert torch.equal(a, b)
@@ -134,7 +134,7 @@ def test_a_given_is_what_the_coder_uses():
     latent, prior = loud(make_latent(2)), make_prior()
     y = 3 * torch.randn(1, 6, 5, 7)
     given = latent.given(y, RateEstimate(), prior, QUALITY, (5, 7))
-    y_hat, symbols = latent(y, RateEstimate(), prior, QUALITY, (5, 7))
+    y_hat, (symbols, _) = latent(y, RateEstimate(), prior, QUALITY, (5, 7))
     torch.testing.assert_close(y_hat, given.means + symbols / given.gain)
     coded = prior.clamp(given.index) >= prior.first_coded
     torch.testing.assert_close(symbols, torch.round((y - given.means) * given.gain) * coded)
@@ -146,12 +146,12 @@ def test_a_decoder_reads_what_was_written(height, width):
     latent, prior = loud(make_latent(2), 0.1), make_prior()  # by more, symbols are escaped
     y = torch.randn(1, 6, height, width)
     previous = torch.randint(-3, 4, (1, 6, height, width)).float()
-    known = prior, QUALITY, (height, width), None, previous
+    known = prior, QUALITY, (height, width), None, Past(previous)
     encoder, estimate = StreamEncoder(), RateEstimate()
-    y_hat, symbols = latent(y, encoder, *known)
+    y_hat, left = latent(y, encoder, *known)
     decoder = StreamDecoder(encoder.finish(), account=True)
     again, read = latent(None, decoder, *known)
-    assert torch.equal(read, symbols) and torch.equal(again, y_hat)
+    assert torch.equal(read.symbols, left.symbols) and torch.equal(again, y_hat)
     latent(y, estimate, *known)
     assert decoder.bits["residual"] == pytest.approx(estimate.bits["residual"], rel=0.02, abs=1)
     assert decoder.maps["residual"].sum() == pytest.approx(decoder.bits["residual"])

@@ -24,10 +24,14 @@ def chained(cache, chain: int, *more: str):
     return experiment(cache, f"training.stages=[{STAGE % chain}]", "training.log_every=1", *more)
 
 
-@pytest.mark.parametrize("family", ["lite", "tcm"])
-def test_links_decode_what_the_whole_chain_does(cache, family):
+@pytest.mark.parametrize("kind", ["lite", "tcm", "history"])
+def test_links_decode_what_the_whole_chain_does(cache, kind):
     """Three frames and two more that go on from there are coded as five in a row."""
-    more = () if family == "lite" else ("model.inter.family=tcm", "model.inter.flow.top=1")
+    more = {
+        "lite": (),
+        "tcm": ("model.inter.family=tcm", "model.inter.flow.top=1"),
+        "history": ("model.inter.entropy.hyper_history=true",),
+    }[kind]
     settings = chained(cache, 4, "training.precision=float32", *more)
     torch.manual_seed(0)
     codec = VideoCodec(settings.model)
@@ -47,14 +51,17 @@ def test_links_decode_what_the_whole_chain_does(cache, family):
     for part in ("warp", "inter"):  # rates are not the same twice: noise is in the likelihood
         both = (first.psnr[part] + second.psnr[part]) / 2
         torch.testing.assert_close(both, whole.psnr[part])
-    torch.testing.assert_close(second.state.frame, whole.state.frame)
+    assert dict(second.state.tensors()).keys() == dict(whole.state.tensors()).keys()
+    for name, value in second.state.tensors():
+        torch.testing.assert_close(value, getattr(whole.state, name))
 
     # A sample that begins has nothing of what was carried.
     begins = torch.tensor([True, False])
     mixed = coded(Batch(clip[:, 2:], begins=begins), first.state.detach())
     alone = coded(Batch(clip[:, 2:]))
-    torch.testing.assert_close(mixed.state.frame[0], alone.state.frame[0])
-    torch.testing.assert_close(mixed.state.frame[1], second.state.frame[1])
+    for name, value in mixed.state.tensors():
+        torch.testing.assert_close(value[0], getattr(alone.state, name)[0])
+        torch.testing.assert_close(value[1], getattr(second.state, name)[1])
     assert not torch.allclose(alone.state.frame[1], second.state.frame[1])
 
 
