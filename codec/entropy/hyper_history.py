@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from codec.entropy.gains import QUALITIES, interpolate_knots
-from codec.entropy.priors import ShiftedPrior
 from codec.entropy.scale_path import IntegerConv, activate, activate_exact, fixed, integer_weight
 
 _FRAMES = 2
@@ -26,15 +25,14 @@ _LIMIT = 1 << 15
 
 
 class Expected(NamedTuple):
-    """Of every element of z.
+    """Of every element of z, [B, N, h, w]: the middle of its density, and its scale's level.
 
-    whole: the whole number nearest to its middle. sign: 1 or -1, to be taken from what is coded.
-    index: what the prior takes for ``(z - whole) * sign``.
+    Both are real numbers in training, else integers: the middle in eighths. ShiftedPrior takes
+    them from here.
     """
 
-    whole: Tensor
-    sign: Tensor
-    index: Tensor
+    middle: Tensor
+    level: Tensor
 
 
 class HyperHistory(nn.Module):
@@ -68,10 +66,8 @@ class HyperHistory(nn.Module):
         rows = interpolate_knots(self.offset.double(), every)
         self.offset_table.copy_(torch.round(rows * (1 << _SUM_BITS)).to(torch.int32))
 
-    def forward(
-        self, hypers: Tensor | None, prior: ShiftedPrior, quality: Tensor, size: tuple[int, int]
-    ) -> Expected:
-        """For training: real-valued indices, signs of 1.
+    def forward(self, hypers: Tensor | None, quality: Tensor, size: tuple[int, int]) -> Expected:
+        """For training: real numbers.
 
         Args:
             hypers: of :meth:`joined`, of the frame before; None after an I frame.
@@ -83,28 +79,18 @@ class HyperHistory(nn.Module):
         x = self.last(activate(self.hidden(x)))
         x = x + interpolate_knots(self.offset, quality)[:, :, None, None]
         middle, level = x.chunk(2, 1)
-        middle = middle + self._weighted(hypers, self.weights)
-        whole = torch.round(middle.detach())
-        index = torch.stack((level, middle - whole), -1)
-        return Expected(whole, torch.ones_like(whole), index)
+        return Expected(middle + self._weighted(hypers, self.weights), level)
 
     @torch.no_grad()
-    def exact(
-        self, hypers: Tensor | None, prior: ShiftedPrior, quality: Tensor, size: tuple[int, int]
-    ) -> Expected:
-        """The same in integers: rows of the prior's table, the same on every machine."""
+    def exact(self, hypers: Tensor | None, quality: Tensor, size: tuple[int, int]) -> Expected:
+        """The same in integers, as float64: the middle in eighths. Alike on every machine."""
         hypers = self._known(hypers, quality.shape[0], size).double()
         x = activate_exact(self.mix.exact(fixed(hypers.clamp(-_NEAR, _NEAR))))
         x = self.last.exact(activate_exact(self.hidden.exact(x)))
         x = x + self.offset_table[quality.long()].double()[:, :, None, None]
         middle, level = x.chunk(2, 1)
         middle = middle + fixed(self._weighted(hypers, integer_weight(self.weights)))
-        eighths = _rounded(middle, _SUM_BITS - 3)
-        whole = torch.floor((eighths + 4) / 8)
-        rest = eighths - 8 * whole
-        sign = torch.where(rest < 0, -1.0, 1.0)
-        row = prior.row(_rounded(level, _SUM_BITS), rest.abs())
-        return Expected(whole.float(), sign, row)
+        return Expected(_rounded(middle, _SUM_BITS - 3), _rounded(level, _SUM_BITS))
 
     def joined(self, z: Tensor, hypers: Tensor | None) -> Tensor:
         """What the next frame's z is expected from: symbols, a channel of ones, those before it.

@@ -267,8 +267,11 @@ class LatentCodec(nn.Module):
         if self.history is None:
             index = self.z_prior.index(quality.shape[0], *size, quality.device)
             return coder.code(z, index, self.z_prior, part)
-        expect = self.history if coder.differentiable else self.history.exact
-        whole, sign, index = expect(past.hypers, self.z_prior, quality, size)
+        known = past.hypers, quality, size
+        if coder.differentiable:
+            whole, sign, index = self.z_prior.about(*self.history(*known))
+        else:
+            whole, sign, index = self.z_prior.about_eighths(*self.history.exact(*known))
         rest = None if z is None else (z - whole) * sign
         return whole + sign * coder.code(rest, index, self.z_prior, part)
 

@@ -6,6 +6,7 @@ a prior sees them, so every conditional prior is centred on zero.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
@@ -98,12 +99,20 @@ _EIGHTHS = 8
 _SHIFTS = _EIGHTHS // 2 + 1  # 0..4 eighths; the mirrored ones are coded with the other sign
 
 
+class Shifted(NamedTuple):
+    """How a symbol z with a middle of its own is coded: as ``(z - whole) * sign``, at ``index``."""
+
+    whole: Tensor
+    sign: Tensor
+    index: Tensor
+
+
 class ShiftedPrior(_CodingTables):
     """Mixtures of two Gaussians about middles that need not be whole: for z, given former z.
 
     An index in training is a pair of real numbers, [..., 2]: the scale's level, as in
     :class:`ConditionalPrior`, and the middle. Else it is the row of the table: a level, and a
-    middle of 0..4 eighths (:meth:`row`).
+    middle of 0..4 eighths.
 
     Args:
         scale_min, scale_max: ends of the geometric table of scales.
@@ -120,9 +129,17 @@ class ShiftedPrior(_CodingTables):
         self.model = Mixture(table, offsets, scale_bound=1e-5, tail_mass=TAIL_MASS)
         self.level_bound = LowerBound(0.0)
 
-    def row(self, level: Tensor, eighths: Tensor) -> Tensor:
-        """The row, int32, of integer levels, whatever they are, and 0..4 eighths."""
-        return (level.clamp(0, self.levels - 1) * _SHIFTS + eighths).to(torch.int32)
+    def about(self, middle: Tensor, level: Tensor) -> Shifted:
+        """For training, of real numbers: the whole number nearest to the middle, signs of 1."""
+        whole = torch.round(middle.detach())
+        return Shifted(whole, torch.ones_like(whole), torch.stack((level, middle - whole), -1))
+
+    def about_eighths(self, eighths: Tensor, level: Tensor) -> Shifted:
+        """Rows of the table, int32, of integer middles in eighths and levels, whatever they are."""
+        whole = torch.floor((eighths + _EIGHTHS // 2) / _EIGHTHS)
+        rest = eighths - _EIGHTHS * whole
+        row = level.clamp(0, self.levels - 1) * _SHIFTS + rest.abs()
+        return Shifted(whole.float(), torch.where(rest < 0, -1.0, 1.0), row.to(torch.int32))
 
     def likelihood(self, symbols: Tensor, index: Tensor) -> Tensor:
         """Probability of each (possibly noisy) symbol."""

@@ -96,9 +96,12 @@ def bits(latent: LatentCodec, part: str, group: Coded, exact: bool = False) -> T
         hypers = latent.history.joined(frame, hypers)
         before.append(hypers)
     hypers = torch.cat((torch.zeros_like(before[0]), *before))
-    expect = latent.history.exact if exact else latent.history
-    whole, sign, index = expect(hypers, latent.z_prior, group.qualities, z.shape[-2:])
-    likelihood = latent.z_prior.likelihood((z - whole) * sign, index)
+    known = hypers, group.qualities, z.shape[-2:]
+    history, prior = latent.history, latent.z_prior
+    shifted = (
+        prior.about_eighths(*history.exact(*known)) if exact else prior.about(*history(*known))
+    )
+    likelihood = prior.likelihood((z - shifted.whole) * shifted.sign, shifted.index)
     return -torch.log2(likelihood.clamp(min=_LEAST)).sum()
 
 

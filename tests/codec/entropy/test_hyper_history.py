@@ -59,7 +59,8 @@ def test_it_is_integer_arithmetic(seed, size, loudness, begins):
     history, prior = loud(loudness=loudness, seed=seed), shifted()
     frames = torch.randint(-200, 200, (2, 1, 3, *size)).float()
     hypers = None if begins else remembered(history, *frames)
-    whole, sign, row = history.exact(hypers, prior, QUALITY, size)
+    found = history.exact(hypers, QUALITY, size)
+    whole, sign, row = prior.about_eighths(*found)
 
     known = torch.zeros(1, 8, *size) if begins else hypers
     known = known.to(torch.int64)
@@ -75,7 +76,10 @@ def test_it_is_integer_arithmetic(seed, size, loudness, begins):
     for frame, weight in zip((known[:, :3], known[:, 4:7]), weights.to(torch.int64), strict=True):
         middle = middle + 64 * frame.clamp(-127, 127) * weight[:, None, None]
     eighths = ((middle + (1 << 14)) >> 15).clamp(-(1 << 15), 1 << 15)
-    level = ((level + (1 << 17)) >> 18).clamp(0, prior.levels - 1)
+    level = ((level + (1 << 17)) >> 18).clamp(-(1 << 15), 1 << 15)
+    assert torch.equal(found.middle, eighths.double())
+    assert torch.equal(found.level, level.double())
+    level = level.clamp(0, prior.levels - 1)
     rest = eighths - 8 * whole.to(torch.int64)
     assert bool((rest >= -4).all()) and bool((rest < 4).all())
     assert torch.equal(sign, torch.where(rest < 0, -1.0, 1.0))
@@ -87,8 +91,8 @@ def test_it_is_integer_arithmetic(seed, size, loudness, begins):
 def test_training_sees_what_a_stream_does(seed, size):
     history, prior = loud(seed=seed), shifted()
     hypers = remembered(history, *torch.randint(-9, 10, (2, 1, 3, *size)).float())
-    whole, sign, row = history.exact(hypers, prior, QUALITY, size)
-    real, ones, index = history(hypers, prior, QUALITY, size)
+    whole, sign, row = prior.about_eighths(*history.exact(hypers, QUALITY, size))
+    real, ones, index = prior.about(*history(hypers, QUALITY, size))
     assert bool((ones == 1).all())
     middle = whole + sign * (row % 5) / 8
     torch.testing.assert_close(real + index[..., 1], middle, rtol=0, atol=0.0625 + 5e-3)
@@ -173,7 +177,7 @@ def test_z_that_stays_costs_next_to_nothing_once_that_is_learned():
 
     def bits(hypers: Tensor | None) -> Tensor:
         coder = RateModel(lambda like: torch.full_like(like, 0.5))
-        whole, sign, index = history(hypers, prior, quality, (2, 3))
+        whole, sign, index = prior.about(*history(hypers, quality, (2, 3)))
         symbols = coder.code((z - whole) * sign, index, prior, "z")
         torch.testing.assert_close(whole + symbols, z)
         return coder.bits["z"].sum()
@@ -189,8 +193,9 @@ def test_z_that_stays_costs_next_to_nothing_once_that_is_learned():
     history.update()
     prior.update()
     coder = RateEstimate()
-    whole, sign, row = history.exact(twice, prior, quality, (2, 3))
-    coder.code((z - whole) * sign, row, prior, "z")
+    whole, sign, row = prior.about_eighths(*history.exact(twice, quality, (2, 3)))
+    with torch.no_grad():
+        coder.code((z - whole) * sign, row, prior, "z")
     assert coder.bits["z"] < 0.25 * before
 
 
@@ -201,7 +206,8 @@ def test_every_weight_learns():
     z = torch.randint(-6, 7, (2, 3, 2, 3)).float()
     hypers = remembered(history, *torch.randint(-6, 7, (2, 2, 3, 2, 3)).float())
     coder = RateModel()
-    whole, sign, index = history(hypers, prior, torch.tensor([3.0, 50.0]), (2, 3))
+    expected = history(hypers, torch.tensor([3.0, 50.0]), (2, 3))
+    whole, sign, index = prior.about(*expected)
     coder.code((z - whole) * sign, index, prior, "z")
     coder.bits["z"].sum().backward()
     for name, parameter in (*history.named_parameters(), *prior.named_parameters()):
@@ -221,9 +227,9 @@ def test_an_i_frame_has_no_history():
 
 def test_a_sample_that_begins_has_no_history():
     """Zeros, ones included, are what nothing is."""
-    history, prior = loud(), shifted()
+    history = loud()
     hypers = remembered(history, *torch.randint(-6, 7, (2, 1, 3, 2, 3)).float())
-    nothing = history.exact(None, prior, QUALITY, (2, 3))
-    for a, b in zip(history.exact(0 * hypers, prior, QUALITY, (2, 3)), nothing, strict=True):
+    nothing = history.exact(None, QUALITY, (2, 3))
+    for a, b in zip(history.exact(0 * hypers, QUALITY, (2, 3)), nothing, strict=True):
         assert torch.equal(a, b)
     assert Past().hypers is None
