@@ -5,6 +5,7 @@ import torch
 
 from codec.config import load_experiment
 from codec.errors import ConfigError
+from codec.inter import ReferenceState
 from codec.training.data import Batch
 from codec.training.loss import clip_loss
 from codec.training.run import TrainingRun
@@ -51,7 +52,9 @@ def test_links_decode_what_the_whole_chain_does(cache, kind):
     for part in ("warp", "inter"):  # rates are not the same twice: noise is in the likelihood
         both = (first.psnr[part] + second.psnr[part]) / 2
         torch.testing.assert_close(both, whole.psnr[part])
-    assert dict(second.state.tensors()).keys() == dict(whole.state.tensors()).keys()
+    names = dict(whole.state.tensors()).keys()
+    assert names == dict(second.state.tensors()).keys()
+    assert ({"hypers", "motion_hypers"} <= names) == (kind == "history")
     for name, value in second.state.tensors():
         torch.testing.assert_close(value, getattr(whole.state, name))
 
@@ -63,6 +66,19 @@ def test_links_decode_what_the_whole_chain_does(cache, kind):
         torch.testing.assert_close(value[0], getattr(alone.state, name)[0])
         torch.testing.assert_close(value[1], getattr(second.state, name)[1])
     assert not torch.allclose(alone.state.frame[1], second.state.frame[1])
+
+
+def test_a_sample_that_begins_forgets_everything():
+    def of(value: float, names: str) -> ReferenceState:
+        return ReferenceState(**{name: torch.full((2, 1, 1, 1), value) for name in names.split()})
+
+    memories = "motion_symbols symbols motion_hypers hypers"
+    carried, first = of(2.0, f"frame feature {memories}"), of(3.0, "frame")
+    begun = carried.or_begin(torch.tensor([True, False]), first)
+    assert begun.frame.flatten().tolist() == [3, 2]
+    assert begun.feature.flatten().tolist() == [2, 2]  # the contexts know by begins
+    for name in memories.split():
+        assert getattr(begun, name).flatten().tolist() == [0, 2], name
 
 
 def test_resumed_in_the_middle_of_a_chain(cache, tmp_path):

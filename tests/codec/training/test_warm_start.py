@@ -4,6 +4,7 @@ import torch
 
 from codec.config import ModelConfig
 from codec.entropy.coders import RateEstimate
+from codec.entropy.gains import interpolate_knots
 from codec.inter import ReferenceState
 from codec.models import export
 from codec.training.checkpoint import load_weights
@@ -58,7 +59,7 @@ def test_what_only_a_p_frame_has_begins_without_influence():
 
 def test_another_range_of_lambdas_keeps_what_each_lambda_does(tmp_path):
     """A parent's index 40 is a child's index 32 where the child's range lies an octave higher."""
-    settings = debug_config().model_copy(update={"lambda_min": 32.0, "lambda_max": 8192.0})
+    settings = debug_config("history").model_copy(update={"lambda_min": 32.0, "lambda_max": 8192.0})
     parent = VideoCodec(settings)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -75,6 +76,13 @@ def test_another_range_of_lambdas_keeps_what_each_lambda_does(tmp_path):
             gains = (getattr(c, part).latent.gain for c in (parent, child))
             one, other = (g(torch.tensor([q])) for g, q in zip(gains, (old, new), strict=True))
             torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)  # stored in half precision
+        for path in ("scale_path", "history"):
+            tables = (getattr(c.inter.latent, path).offset for c in (parent, child))
+            one, other = (
+                interpolate_knots(table, torch.tensor([q]))
+                for table, q in zip(tables, (old, new), strict=True)
+            )
+            torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
     assert child.lambda_of(torch.tensor(0)) == 64
 
 
