@@ -6,7 +6,7 @@ python scripts/fit_hyper_history.py MODEL -o fitted.safetensors --data clips [--
 MODEL: a name or a model file. Each clip is coded at qualities spread over the range, others for
 each clip, and what is coded is all that the fit looks at. It is kept in --symbols, and a second run
 begins with that file instead of the clips. What the fit is worth is told on the last clips, which
-it does not see. Takes a second a frame on one core without an effort, and some minutes for the fit.
+it does not see. Takes half a second a frame on one core without an effort, and minutes for the fit.
 """
 
 import argparse
