@@ -15,13 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from codec.entropy.gains import QUALITIES, interpolate_knots
-from codec.entropy.scale_path import IntegerConv, activate, activate_exact, fixed, integer_weight
+from codec.entropy.scale_path import (
+    IntegerConv,
+    activate,
+    activate_exact,
+    fixed,
+    integer_weight,
+    nearest,
+)
 
 _FRAMES = 2
 _NEAR = 24.0  # symbols beyond it say no more to the layers
 _FAR = 127.0  # nor beyond this to the weights
 _SUM_BITS = 18  # after the point, of a convolution's sums
-_LIMIT = 1 << 15
+_LEAST = -(1 << 15)
 
 
 class Expected(NamedTuple):
@@ -90,7 +97,8 @@ class HyperHistory(nn.Module):
         x = x + self.offset_table[quality.long()].double()[:, :, None, None]
         middle, level = x.chunk(2, 1)
         middle = middle + fixed(self._weighted(hypers, integer_weight(self.weights)))
-        return Expected(_rounded(middle, _SUM_BITS - 3), _rounded(level, _SUM_BITS))
+        eighths = nearest(middle, _SUM_BITS - 3, _LEAST)
+        return Expected(eighths, nearest(level, _SUM_BITS, _LEAST))
 
     def joined(self, z: Tensor, hypers: Tensor | None) -> Tensor:
         """What the next frame's z is expected from: symbols, a channel of ones, those before it.
@@ -113,8 +121,3 @@ class HyperHistory(nn.Module):
         """Of each channel's former symbols [B, N, h, w]."""
         frames = hypers.unflatten(1, (_FRAMES, self.channels + 1))[:, :, :-1].clamp(-_FAR, _FAR)
         return (frames * weights[:, :, None, None]).sum(1)
-
-
-def _rounded(sums: Tensor, bits: int) -> Tensor:
-    """The nearest integers to sums in units of 2^-bits."""
-    return torch.floor(sums * 2.0**-bits + 0.5).clamp(-_LIMIT, _LIMIT)

@@ -95,6 +95,33 @@ class FactorizedPrior(_CodingTables):
         self.model.update(force=True)
 
 
+class ScaleTable:
+    """Scales in a geometric series: ``scale(i) = least * (most / least) ** (i / (levels - 1))``.
+
+    Between entries (a real-valued index, in training) the same formula interpolates.
+
+    Args:
+        least, most: its ends.
+        levels: its length.
+    """
+
+    def __init__(self, least: float, most: float, levels: int):
+        self.levels = levels
+        self._log_least = math.log(least)
+        self._log_step = (math.log(most) - self._log_least) / (levels - 1)
+
+    def entries(self) -> list[float]:
+        return [math.exp(self._log_least + i * self._log_step) for i in range(self.levels)]
+
+    def scale(self, index: Tensor) -> Tensor:
+        """At a real or integer index, which may lie beyond the table."""
+        return torch.exp(self._log_least + index.float() * self._log_step)
+
+    def index_of(self, scale: Tensor) -> Tensor:
+        """Inverts :meth:`scale`."""
+        return (torch.log(scale) - self._log_least) / self._log_step
+
+
 _EIGHTHS = 8
 _SHIFTS = _EIGHTHS // 2 + 1  # 0..4 eighths; the mirrored ones are coded with the other sign
 
@@ -115,18 +142,15 @@ class ShiftedPrior(_CodingTables):
     middle of 0..4 eighths.
 
     Args:
-        scale_min, scale_max: ends of the geometric table of scales.
-        levels: its length.
+        scale_min, scale_max, levels: of the table of scales.
     """
 
     def __init__(self, scale_min: float = 0.11, scale_max: float = 64.0, levels: int = 32):
         super().__init__()
         self.levels = levels
-        self.log_min = math.log(scale_min)
-        self.log_step = (math.log(scale_max) - self.log_min) / (levels - 1)
-        table = [math.exp(self.log_min + i * self.log_step) for i in range(levels)]
+        self._scales = ScaleTable(scale_min, scale_max, levels)
         offsets = tuple(shift / _EIGHTHS for shift in range(_SHIFTS))
-        self.model = Mixture(table, offsets, scale_bound=1e-5, tail_mass=TAIL_MASS)
+        self.model = Mixture(self._scales.entries(), offsets, scale_bound=1e-5, tail_mass=TAIL_MASS)
         self.level_bound = LowerBound(0.0)
 
     def about(self, middle: Tensor, level: Tensor) -> Shifted:
@@ -148,8 +172,7 @@ class ShiftedPrior(_CodingTables):
         else:
             level, middle = index // _SHIFTS, (index % _SHIFTS) / _EIGHTHS
         level = self.level_bound(level.float()).clamp(max=self.levels - 1)
-        scale = torch.exp(self.log_min + level * self.log_step)
-        return self.model._likelihood(symbols, scale, middle)
+        return self.model._likelihood(symbols, self._scales.scale(level), middle)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -163,15 +186,12 @@ _KINDS = {"gaussian": GaussianConditional, "laplace": Laplace, "mixture": Mixtur
 class ConditionalPrior(_CodingTables):
     """A zero-mean density whose scale is picked from a table by an integer index.
 
-    The table is geometric: ``scale(i) = scale_min * (scale_max / scale_min) ** (i / (levels-1))``.
-    Between table entries (a real-valued index, in training) the same formula interpolates. One
-    instance serves every latent of a codec.
+    One instance serves every latent of a codec.
 
     Args:
         distribution: ``gaussian``, ``laplace``, or ``mixture`` of two Gaussians, whose shape is
             learned (densities.py).
-        scale_min, scale_max: ends of the table.
-        levels: its length.
+        scale_min, scale_max, levels: of the table of scales.
         skip_scale: symbols with a scale up to this are not coded but taken as zero; nor are those
             with the smallest scale of the table.
     """
@@ -186,10 +206,9 @@ class ConditionalPrior(_CodingTables):
     ):
         super().__init__()
         self.levels = levels
-        self.log_min = math.log(scale_min)
-        self.log_step = (math.log(scale_max) - self.log_min) / (levels - 1)
+        self._scales = ScaleTable(scale_min, scale_max, levels)
         kind = _KINDS[distribution]
-        table = [math.exp(self.log_min + i * self.log_step) for i in range(levels)]
+        table = self._scales.entries()
         self.first_coded = max(1, sum(scale <= skip_scale for scale in table))
         # The bound is what DCVC-TCM clamps to; a table index never reaches below scale_min.
         self.model = kind(table, scale_bound=1e-5, tail_mass=TAIL_MASS)
@@ -198,11 +217,11 @@ class ConditionalPrior(_CodingTables):
 
     def scale(self, index: Tensor) -> Tensor:
         """The scale at a (real or integer) table index; not clamped to the table."""
-        return torch.exp(self.log_min + index.float() * self.log_step)
+        return self._scales.scale(index)
 
     def index_of(self, scale: Tensor) -> Tensor:
         """The real-valued table index of a scale, taken as at least 1e-5: inverts :meth:`scale`."""
-        return (torch.log(self.scale_bound(scale.float())) - self.log_min) / self.log_step
+        return self._scales.index_of(self.scale_bound(scale.float()))
 
     def clamp(self, index: Tensor) -> Tensor:
         """Keep a real index on the table; below it, only gradients that lead back pass."""

@@ -91,6 +91,11 @@ def activate(x: Tensor) -> Tensor:
     return round_straight_through(x * unit) / unit
 
 
+def nearest(sums: Tensor, bits: int, least: int) -> Tensor:
+    """The nearest whole numbers to sums in units of 2^-bits, from ``least`` to 2^15."""
+    return torch.floor(sums * 2.0**-bits + 0.5).clamp(least, 1 << 15)
+
+
 def activate_exact(sums: Tensor) -> Tensor:
     """Sums in units of 2^-18 -> activations in units of 2^-6."""
     return torch.floor(sums * 2.0**-_WEIGHT_BITS + 0.5).clamp(0.0, _ACTIVATION_LIMIT)
@@ -210,8 +215,7 @@ class SecondScalePath(nn.Module):
 
 def _rounded(sums: Tensor) -> Tensor:
     """The nearest index to a sum in units of 2^-18."""
-    index = torch.floor(sums * 2.0**-18 + 0.5)
-    return index.clamp(-1, 1 << 15).to(torch.int32)
+    return nearest(sums, 18, -1).to(torch.int32)
 
 
 def _previous_magnitude(previous: Tensor | None, like: Tensor, channels: int) -> Tensor:
