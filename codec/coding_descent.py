@@ -19,7 +19,7 @@ from codec.entropy.latent import Coder, LatentCodec, Past
 from codec.entropy.priors import ConditionalPrior
 from codec.latent_descent import Pace, descended
 
-PACE = Pace(round=3, rate=0.0035)
+PACE = Pace(round=3, rate=0.0035, certain=0.1)
 
 
 def weighted_error(decoded: Tensor, frame: Tensor, rate_lambda: Tensor, shown: tuple) -> Tensor:

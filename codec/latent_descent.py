@@ -6,10 +6,12 @@
 
 The first steps do not round. The later a step, the more symbols it rounds, those that are nearest
 to a whole number first, so that the others can make up for it; the last one rounds all. In the
-likelihood the latent stands as it is. After each round z is made anew from what y has become, and
-the whole is priced with real rounding; the cheapest y is kept, the first one included. Decoders
-know nothing of it. The method is that of content-adaptive encoding (Campos et al., CVPR workshops
-2019); noise in the place of rounding, as there, takes 3 to 4 % more rate (docs/decisions.md).
+likelihood the latent stands as it is. Zeros where hardly anything else is to be expected stay out
+of it: a little of each would cost next to nothing, do much for the picture, and be rounded away at
+the end. After each round z is made anew from what y has become, and the whole is priced with real
+rounding; the cheapest y is kept, the first one included. Decoders know nothing of it. The method is
+that of content-adaptive encoding (Campos et al., CVPR workshops 2019); noise in the place of
+rounding, as there, takes 3 to 4 % more rate (docs/decisions.md).
 """
 
 from collections.abc import Callable
@@ -33,10 +35,12 @@ class Pace(NamedTuple):
     Attributes:
         round: most steps that z stays as it is.
         rate: of the first step: symbols for each bit a symbol.
+        certain: bits; a zero that costs less stays zero.
     """
 
     round: int
     rate: float
+    certain: float
 
 
 @torch.no_grad()
@@ -67,14 +71,15 @@ def descended(
         index = prior.clamp(given.index.float())
         coded = index.round() >= prior.first_coded
         symbols = (y - given.means) * given.gain
+        free = coded & ~_certain(symbols, index, prior, pace.certain)
         speed = torch.zeros_like(symbols)
         for step in range(done, min(done + pace.round, steps)):
             gone = step / max(1, steps - 1)
             with torch.enable_grad():
                 symbols.requires_grad_(True)
                 likelihood = prior.bounded_likelihood(symbols, index)
-                bits = -(torch.log2(likelihood) * coded).sum()
-                y_hat = given.means + _settled(symbols, 0.5 * gone) * coded / given.gain
+                bits = -(torch.log2(likelihood) * free).sum()
+                y_hat = given.means + _settled(symbols, 0.5 * gone) * free / given.gain
                 left = Past(symbols.detach().round() * coded, given.hypers)
                 (slope,) = torch.autograd.grad(bits + price(y_hat, left), symbols)
             speed = _MOMENTUM * speed + slope
@@ -84,6 +89,13 @@ def descended(
         if now < least:
             best, least = y, now
     return best
+
+
+def _certain(symbols: Tensor, index: Tensor, prior: ConditionalPrior, least: float) -> Tensor:
+    """Which symbols are rounded to a zero that costs less than so many bits."""
+    zeros = symbols.round() == 0
+    cost = -torch.log2(prior.bounded_likelihood(torch.zeros_like(symbols), index.round()))
+    return zeros & (cost < least)
 
 
 def _settled(symbols: Tensor, reach: float) -> Tensor:

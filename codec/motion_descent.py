@@ -17,7 +17,7 @@ from codec.entropy.priors import ConditionalPrior
 from codec.latent_descent import Pace, descended
 from codec.motion import MotionCodec
 
-PACE = Pace(round=3, rate=0.004)
+PACE = Pace(round=3, rate=0.004, certain=0.03)
 
 
 @torch.no_grad()
