@@ -113,7 +113,7 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
         default=NO_EFFORT,
         metavar="STEPS[+STEPS]",
         help="steps of gradient descent that make each frame's motion cheaper: with 20 a file is "
-        "some 4 %% smaller and takes 3 times as long; after a + those that make its residual "
+        "some 5 %% smaller and takes 3 times as long; after a + those that make its residual "
         "cheaper, for which each frame waits for the next: with 20+10 a file is some 15 %% smaller "
         "and takes 25 times as long (default 0)",
     )
